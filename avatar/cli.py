@@ -1,0 +1,72 @@
+"""``avatar COMMAND``: a light dispatcher. Each command's room is opened only when it is called."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from avatar import __version__
+from avatar.errors import AvatarError
+from avatar.registry import did_you_mean
+
+# command: (module, what --help says)
+COMMANDS = {
+    "fit": ("avatar.commands.train", "train: cold start or reinforcement learning, from a config"),
+    "validate": ("avatar.commands.train", "grade a checkpoint on the validation data of a config"),
+    "test": ("avatar.commands.train", "grade a checkpoint on a benchmark"),
+    "predict": ("avatar.commands.train", "write a checkpoint's answers to a benchmark or to data"),
+    "data": ("avatar.commands.data", "make and look at data: synth, show, validate"),
+    "list": ("avatar.commands.listing", "what is registered: advantages, rewards, benchmarks ..."),
+    "demo": ("avatar.commands.demo", "the whole path on the micro-world, in minutes on two cores"),
+}
+
+EXIT_USER_ERROR, EXIT_INTERRUPTED = 2, 130
+
+
+def usage() -> str:
+    """What ``avatar --help`` prints."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: avatar [--help] [--version] COMMAND ...",
+            "",
+            "Reinforcement learning to see, hear and reason over video.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "avatar COMMAND --help says more about one.",
+        ]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    if not args or args[0] in ("-h", "--help"):
+        print(usage())
+        return 0 if args else EXIT_USER_ERROR
+    if args[0] in ("-V", "--version"):
+        print(f"avatar {__version__}")
+        return 0
+    if args[0] not in COMMANDS:
+        print(f"error: unknown command {args[0]!r}.{did_you_mean(args[0], list(COMMANDS))}\n\n{usage()}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    try:
+        return int(import_module(COMMANDS[args[0]][0]).main(args) or 0)
+    except AvatarError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def entry() -> None:
+    """Console script."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    entry()

@@ -1,0 +1,102 @@
+"""``avatar data synth | validate``."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from avatar.data.media import decode_clip
+from avatar.data.micro import KINDS, SPLITS, Scene, draw_split, language, render_mp4
+from avatar.data.schema import Record
+from avatar.data.shards import stream_samples, write_shards
+from avatar.errors import ConfigError, DataError
+from avatar.models.tiny import write_tiny_model
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run ``avatar data ...``."""
+    parser = ArgumentParser(prog="avatar data", description="Make and check data.")
+    commands = parser.add_subcommands(required=True)
+    for name, function in (("synth", synth), ("validate", validate)):
+        sub = ArgumentParser(description=(function.__doc__ or "").split("\n")[0])
+        sub.add_function_arguments(function, as_positional=name == "validate")
+        commands.add_subcommand(name, sub, help=sub.description)
+    config = parser.parse_args(list(argv[1:]))
+    function = {"synth": synth, "validate": validate}[config.subcommand]
+    return int(function(**config[config.subcommand].as_dict()) or 0)
+
+
+def synth(out: str = "data/micro", seed: int = 0, scale: float = 1.0, overwrite: bool = False) -> None:
+    """Write the micro-world: shards of every split, and the tiny model that speaks its language.
+
+    Args:
+        out: Folder to write to.
+        seed: The same seed gives the same clips, questions and weights.
+        scale: Share of the clips of each split to write; below 1 for a quick look.
+        overwrite: Replace another micro-world that lies there.
+    """
+    folder, wanted = Path(out), {"micro-world": 1, "seed": seed, "scale": scale}
+    manifest = folder / "manifest.json"
+    if manifest.exists() and json.loads(manifest.read_text()) == wanted:
+        print(f"{folder} holds this micro-world already")
+        return
+    if folder.exists() and any(folder.iterdir()) and not overwrite:
+        raise ConfigError(f"{folder} is not empty and holds something else; choose another --out, or pass --overwrite true")
+    manifest.unlink(missing_ok=True)
+    for split in SPLITS:
+        shutil.rmtree(folder / split, ignore_errors=True)
+    sizes = {split: max(2, round(num * scale)) for split, num in SPLITS.items()}
+    with Progress() as progress:
+        task = progress.add_task("micro-world", total=sum(sizes.values()))
+        for split, num in sizes.items():
+            progress.update(task, description=f"micro-world: {split}")
+            write_shards(folder / split, _render(split, num, seed, lambda: progress.advance(task)))
+    write_tiny_model(folder / "model", language(), seed)
+    manifest.write_text(json.dumps(wanted) + "\n")
+    print(f"{folder}: {sum(sizes.values())} clips, {sum(sizes.values()) * len(KINDS)} questions, and the tiny model")
+
+
+def _render(split: str, num: int, seed: int, advance: Any) -> Iterator[tuple[str, bytes, list[Record]]]:
+    def render(item: tuple[str, Scene, list[Record]]) -> tuple[str, bytes, list[Record]]:
+        key, scene, records = item
+        mp4 = render_mp4(scene)
+        advance()
+        return key, mp4, records
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield from pool.map(render, draw_split(split, num, seed))
+
+
+def validate(folder: str) -> int:
+    """Decode every clip of a shard folder; exit 1 if one cannot be read.
+
+    Args:
+        folder: Holds ``*.tar``.
+    """
+    clips, questions, failures = 0, 0, {}
+    with Progress() as progress:
+        task = progress.add_task(f"validating {folder}", total=None)
+        for key, mp4, records in stream_samples(folder):
+            clips, questions = clips + 1, questions + len(records)
+            try:
+                decode_clip(mp4, key, use_audio=any(r.use_audio_in_video for r in records))
+            except DataError as error:
+                failures[key] = str(error)
+            progress.advance(task)
+    table = Table(title=folder)
+    for name, value in (("clips", clips), ("questions", questions), ("unreadable", len(failures))):
+        table.add_row(name, str(value))
+    for reason in failures.values():
+        table.add_row("", reason)
+    Console().print(table)
+    return 1 if failures or not clips else 0

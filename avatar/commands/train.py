@@ -1,0 +1,269 @@
+"""``avatar fit | validate | test | predict``: LightningCLI with our defaults, our error messages, and ``--benchmark``."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import Namespace
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from transformers.utils import logging as transformers_logging
+
+from avatar.benchmarks import BENCHMARKS, BenchmarkData
+from avatar.commands.messages import explain
+from avatar.data.module import ShardData
+from avatar.errors import CheckpointError, ConfigError
+from avatar.modules import EvaluationModule, RLModule, SFTModule
+from avatar.modules.callbacks import (
+    ConfigInCheckpoint,
+    ExportModel,
+    GracefulStop,
+    ResumeLogs,
+    RunCheckpoint,
+    SampleCompletions,
+)
+from avatar.modules.logs import RunLogger
+
+EVALUATING = ("validate", "test", "predict")
+# What the Trainer does unless a config says otherwise.
+TRAINER_DEFAULTS = {
+    "default_root_dir": "runs/default",
+    "log_every_n_steps": 1,
+    "max_epochs": -1,
+    "min_epochs": 0,
+    "num_sanity_val_steps": -1,  # the whole validation once before the first step: where the learning curve starts
+    "enable_model_summary": False,
+}
+
+
+class AvatarParser(LightningArgumentParser):
+    """Says what was wrong with an argument in a few lines, with the nearest known name."""
+
+    def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
+        """Raise :class:`ConfigError`."""
+        raise ConfigError(explain(message)) from ex
+
+
+class RunConfig(SaveConfigCallback):
+    """Keeps the whole configuration of a training run beside its results, as ``config.yaml``."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write it, for training alone."""
+        if stage == "fit":
+            super().setup(trainer, pl_module, stage)
+
+
+class AvatarCLI(LightningCLI):
+    """LightningCLI over the registries.
+
+    A checkpoint brings its model's configuration along as defaults, so that ``avatar test --ckpt_path X`` needs no config;
+    what is given on the command line or in a config goes before it.
+    """
+
+    def __init__(self, args: Sequence[str]) -> None:
+        self.raw_args = list(args)
+        self.subcommand_name = self.raw_args[0]
+        self.checkpoint = resolve_checkpoint(_option(args, "--ckpt_path"), self.subcommand_name, _has_config(args))
+        self.graceful = GracefulStop()
+        super().__init__(
+            EvaluationModule,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            parser_class=AvatarParser,
+            save_config_callback=RunConfig,
+            save_config_kwargs={"overwrite": True},
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            trainer_defaults=TRAINER_DEFAULTS,
+            args=self.raw_args,
+        )
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == self.subcommand_name and self.checkpoint:
+            if model := model_of_checkpoint(self.checkpoint):
+                parser.set_defaults({"model": model})
+        elif subcommand in EVALUATING:
+            parser.set_defaults({"model": {"class_path": "avatar.modules.EvaluationModule"}})
+        if subcommand in EVALUATING:
+            parser.add_argument("--benchmark", type=str | None, default=None, help=f"One of: {', '.join(BENCHMARKS)}")
+            parser.add_argument("--benchmark_root", type=str | None, default=None, help="Folder of its files")
+            parser.add_argument(
+                "--swap", type=str | None, default=None, help="audio | video: swap in another clip's, to see what it costs"
+            )
+            parser.set_defaults({"verbose": False} if subcommand != "predict" else {})
+        return parser
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse, with the checkpoint found and the benchmark in the place of the data."""
+        args = [a for a in self.raw_args]
+        if self.checkpoint:
+            _set_option(args, "--ckpt_path", str(self.checkpoint))
+        config = parser.parse_args(args)
+        chosen = config[self.subcommand_name]
+        self.data_root = chosen.trainer.default_root_dir
+        if chosen.get("benchmark"):
+            self._use_benchmark(config, chosen)
+        elif chosen.get("swap"):
+            raise ConfigError("--swap needs --benchmark")
+        elif chosen.get("data") is None:
+            wanted = "--benchmark NAME or --config FILE" if self.subcommand_name in EVALUATING else "--config FILE"
+            raise ConfigError(f"there is no data: give {wanted}")
+        if self.subcommand_name == "fit" and chosen.get("model") is None:
+            raise ConfigError("there is no model: give --config FILE, or --model RLModule with its arguments")
+        self.config = config
+
+    def _use_benchmark(self, config: Namespace, chosen: Namespace) -> None:
+        BENCHMARKS[chosen.benchmark]  # a misspelt name is answered here
+        if chosen.swap not in (None, "audio", "video"):
+            raise ConfigError(f"--swap must be audio or video, got {chosen.swap!r}")
+        data = {"benchmark": chosen.benchmark, "root": chosen.benchmark_root, "swap": chosen.swap}
+        parsed = self.parser.parse_object(
+            {self.subcommand_name: {"data": {"class_path": "avatar.benchmarks.BenchmarkData", "init_args": data}}},
+            config,
+        )
+        chosen.data = parsed[self.subcommand_name].data
+
+    def _parse_ckpt_path(self) -> None:
+        """Done in :meth:`_prepare_subcommand_parser`, as defaults."""
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """The configured Trainer, with the run folder's logger and our callbacks where the config names none of their kind."""
+        config = self._get(self.config_init, "trainer")
+        if self.subcommand == "fit":
+            root = Path(config["default_root_dir"])
+            given = config.get("logger")
+            loggers = given if isinstance(given, list) else [given] if given not in (None, True, False) else []
+            kwargs["logger"] = [*loggers, RunLogger(root)] if given is not False else False
+        else:
+            kwargs |= {"logger": False, "enable_checkpointing": False, "num_sanity_val_steps": 0}
+        kwargs["callbacks"] = self._callbacks(list(config.get("callbacks") or []))
+        return super().instantiate_trainer(**kwargs)
+
+    def _callbacks(self, given: list[Callback]) -> list[Callback]:
+        wanted: list[Callback] = [RichProgressBar(leave=False)]
+        if self.subcommand == "fit":
+            model = self.config[self.subcommand].model.as_dict()
+            wanted += [RunCheckpoint(), self.graceful, ResumeLogs(), SampleCompletions(), ExportModel()]
+            wanted.append(ConfigInCheckpoint(json.loads(json.dumps(model, default=str))))
+        return given + [w for w in wanted if not any(isinstance(g, type(w)) for g in given)]
+
+    def before_instantiate_classes(self) -> None:
+        """Quieten what is said about our own choices."""
+        quieten()
+
+    def after_instantiate_classes(self) -> None:
+        """Tell the module what it is graded by and where its answers go."""
+        if self.subcommand in EVALUATING and isinstance(self.datamodule, BenchmarkData):
+            self.model.benchmark = self.datamodule.benchmark
+            self.model.output_stem = output_stem(self.checkpoint, Path(self.data_root), self.datamodule)
+        elif self.subcommand in ("test", "predict"):
+            self.model.output_stem = Path(self.data_root) / self.subcommand
+
+    def before_fit(self) -> None:
+        """Open the data before the model: a missing folder is told in a second."""
+        self.datamodule.setup("fit")
+
+
+def output_stem(checkpoint: Path | None, root: Path, data: BenchmarkData) -> Path:
+    """Where predictions and results of a benchmark go: the run folder that the checkpoint lies in, else ``root``."""
+    folder = checkpoint.parent.parent if checkpoint and checkpoint.parent.name == "checkpoints" else root
+    parts = [data.name, checkpoint.stem if checkpoint else "model", f"swap_{data.swap}" if data.swap else ""]
+    return folder / "test" / "-".join(p for p in parts if p)
+
+
+def model_of_checkpoint(path: Path) -> dict[str, Any] | None:
+    """The model's configuration that :class:`ConfigInCheckpoint` stored, or None.
+
+    Raises:
+        CheckpointError: The file is no readable checkpoint.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path}: not a readable checkpoint ({reason})") from None
+    stored = checkpoint.get("avatar_model")
+    return json.loads(stored) if stored else None
+
+
+def resolve_checkpoint(given: str | None, subcommand: str, has_config: bool) -> Path | None:
+    """The file that ``--ckpt_path`` means; ``last`` and ``best`` without a config are the newest under ``runs/``.
+
+    With a config they are left to Lightning, which looks in the run folder.
+
+    Raises:
+        CheckpointError: There is no such file.
+    """
+    if given is None or (given in ("last", "best") and has_config):
+        return None
+    if given in ("last", "best"):
+        found = sorted(Path("runs").glob(f"**/{given}.ckpt"), key=lambda p: p.stat().st_mtime)
+        if not found:
+            raise CheckpointError(f"--ckpt_path {given}: no {given}.ckpt under runs/; give the file, or --config")
+        print(f"--ckpt_path {given} is {found[-1]}", file=sys.stderr)
+        return found[-1]
+    if not Path(given).is_file():
+        raise CheckpointError(f"--ckpt_path: no such file: {given}")
+    return Path(given)
+
+
+def _option(args: Sequence[str], name: str) -> str | None:
+    for i, arg in enumerate(args):
+        if arg.startswith(name + "="):
+            return arg.split("=", 1)[1]
+        if arg == name and i + 1 < len(args):
+            return args[i + 1]
+    return None
+
+
+def _set_option(args: list[str], name: str, value: str) -> None:
+    for i, arg in enumerate(args):
+        if arg.startswith(name + "="):
+            args[i] = f"{name}={value}"
+        elif arg == name:
+            args[i + 1] = value
+
+
+def _has_config(args: Sequence[str]) -> bool:
+    return any(a in ("--config", "-c") or a.startswith(("--config=", "-c=")) for a in args)
+
+
+def quieten() -> None:
+    """Hide notices about choices that are ours: the batch type, workers, the one checkpoint folder of a run."""
+    for pattern in (
+        ".*does not have many workers.*",
+        ".*Trying to infer the `batch_size`.*",
+        ".*Checkpoint directory .* exists and is not empty.*",
+        ".*`isinstance.treespec, LeafSpec.` is deprecated.*",
+        ".*The `.*_dataloader.` returned .* without.*",
+        ".*Found .* module.* in eval mode.*",
+        ".*IterableDataset.*",
+    ):
+        warnings.filterwarnings("ignore", pattern)
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
+        logging.getLogger(name).addFilter(lambda record: not record.getMessage().startswith(_CHATTER))
+    if not sys.stderr.isatty():
+        transformers_logging.disable_progress_bar()
+
+
+_CHATTER = ("GPU available", "TPU available", "HPU available", "💡", "Seed set to", "`Trainer.fit` stopped")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run ``avatar fit | validate | test | predict``."""
+    from avatar.cli import EXIT_INTERRUPTED
+
+    # Class names of these are what `--model` and `--data` take.
+    assert {RLModule, SFTModule, ShardData}
+    cli = AvatarCLI(argv)
+    return EXIT_INTERRUPTED if cli.graceful.interrupted else 0

@@ -1,0 +1,1 @@
+"""Clips and questions: shards, decoding, prompts, batches."""

@@ -1,0 +1,6 @@
+"""Adapters to Hugging Face models."""
+
+from avatar.models.base import MODELS, MediaLimits, ModelAdapter, Prefix, load_adapter
+from avatar.models.omni import OmniAdapter
+
+__all__ = ["MODELS", "MediaLimits", "ModelAdapter", "OmniAdapter", "Prefix", "load_adapter"]

@@ -1,0 +1,134 @@
+"""What the rest of the house asks of a model: encode, generate, logprobs. Pixels never go further up than this."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig
+
+from avatar.errors import CheckpointError
+from avatar.registry import Registry
+from avatar.types import Clip, Completion, Prompt, Sampling
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """A prompt with its media encoded.
+
+    Attributes:
+        ids: [P] token ids, media placeholders expanded.
+        position_ids: [3, P], M-RoPE: time, height, width.
+        video_features: [number of video tokens, H], what the vision tower made of the frames.
+        audio_features: [number of audio tokens, H], likewise for the sound.
+    """
+
+    ids: Tensor
+    position_ids: Tensor
+    video_features: Tensor
+    audio_features: Tensor
+
+
+@dataclass(frozen=True)
+class MediaLimits:
+    """How media go into the towers.
+
+    Attributes:
+        min_pixels: Smaller frames are scaled up to this; the default is Qwen's for video.
+        max_pixels: Larger frames are scaled down to this; the default is Qwen's for video.
+        cache_mb: Bound of the store of encoded clips, in MB; it is used only while the towers are frozen.
+    """
+
+    min_pixels: int = 128 * 28 * 28
+    max_pixels: int = 768 * 28 * 28
+    cache_mb: int = 512
+
+
+class ModelAdapter(ABC, nn.Module):
+    """A Hugging Face model behind three verbs. One subclass for each model family, in ``MODELS`` by its model type."""
+
+    @classmethod
+    @abstractmethod
+    def from_pretrained(cls, path: str, dtype: str, attn_implementation: str, limits: MediaLimits) -> ModelAdapter:
+        """Load weights and processor from a folder or a hub id."""
+
+    @abstractmethod
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write weights and processor to ``folder``, readable by :meth:`from_pretrained` and by transformers."""
+
+    @property
+    @abstractmethod
+    def media_token_ids(self) -> dict[str, int]:
+        """``audio`` and ``video``: the id of the token that stands for one piece of each."""
+
+    @abstractmethod
+    def towers(self) -> list[nn.Module]:
+        """The vision and audio encoders."""
+
+    @abstractmethod
+    def tower_features(self, clips: Sequence[Clip]) -> list[tuple[Tensor, Tensor]]:
+        """(video [tokens, H], audio [tokens, H]) of each clip."""
+
+    @abstractmethod
+    def encode(self, prompts: Sequence[Prompt]) -> list[Prefix]:
+        """Run the towers once for each prompt's media and lay out its tokens and positions."""
+
+    @abstractmethod
+    def generate(
+        self, prefixes: Sequence[Prefix], num: int, sampling: Sampling, generator: torch.Generator | None = None
+    ) -> list[list[Completion]]:
+        """Draw ``num`` completions for each prefix, with their log-probs taken on the way."""
+
+    @abstractmethod
+    def logprobs(
+        self, prefixes: Sequence[Prefix], ids: Tensor, mask: Tensor, group: Tensor, temperature: float = 1.0
+    ) -> Tensor:
+        """Score completions: [N, T] nats in fp32, 0 on padding; row i follows ``prefixes[group[i]]``."""
+
+    @abstractmethod
+    def tokenize_completion(self, text: str) -> Tensor:
+        """[T] ids of a completion that ends as the model should end it."""
+
+    def freeze_towers(self, frozen: bool = True) -> None:
+        """Switch the gradients of the towers off or on; encoded media are kept only while they are off."""
+        for tower in self.towers():
+            tower.requires_grad_(not frozen)
+
+    @property
+    def towers_frozen(self) -> bool:
+        """Whether no tower parameter takes gradients."""
+        return not any(p.requires_grad for tower in self.towers() for p in tower.parameters())
+
+    @torch.no_grad()
+    def fingerprint(self) -> str:
+        """A hash of names, shapes and up to 1,024 evenly spaced values of each parameter."""
+        digest = hashlib.sha256()
+        for name, parameter in sorted(self.named_parameters()):
+            flat = parameter.detach().flatten()
+            sample = flat[:: max(1, flat.numel() // 1024)][:1024].float().cpu().contiguous()
+            digest.update(f"{name} {tuple(parameter.shape)}".encode() + sample.numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+MODELS: Registry[type[ModelAdapter]] = Registry("model type", "models")
+
+
+def load_adapter(path: str, dtype: str, attn_implementation: str, limits: MediaLimits) -> ModelAdapter:
+    """The adapter for whatever model lies at ``path`` (a folder or a hub id), chosen by its ``model_type``.
+
+    Raises:
+        CheckpointError: There is no model at ``path``, or it cannot be read.
+        UnknownNameError: No adapter for its model type.
+    """
+    try:
+        model_type = AutoConfig.from_pretrained(path).model_type
+    except (OSError, ValueError) as error:
+        hint = "" if Path(path).is_dir() else " No such folder here, and it is not in the hub cache either."
+        raise CheckpointError(f"no model at {path!r}.{hint} ({str(error).splitlines()[0]})") from None
+    return MODELS[model_type].from_pretrained(path, dtype, attn_implementation, limits)
+

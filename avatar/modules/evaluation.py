@@ -1,0 +1,149 @@
+"""Greedy answers, graded and written down: validation, test and prediction of every module."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule
+from rich.console import Console
+from rich.table import Table
+from torchmetrics import MeanMetric
+
+from avatar.benchmarks.base import Benchmark, Grade, grade_answer
+from avatar.modules.policy import Policy
+from avatar.types import Completion, Prompt, Sampling
+
+
+class EvaluationModule(LightningModule):
+    """A policy that answers questions; the modules that train are this and a ``training_step``.
+
+    Args:
+        policy: The model.
+        max_new_tokens: Length limit of an answer.
+    """
+
+    def __init__(self, policy: Policy, max_new_tokens: int = 256) -> None:
+        super().__init__()
+        self.policy = policy
+        self.eval_sampling = Sampling(temperature=0.0, max_new_tokens=max_new_tokens)
+        self.benchmark: Benchmark | None = None
+        self.output_stem: Path | None = None
+        self.results: dict[str, Any] = {}
+        self._rows: list[dict[str, Any]] = []
+
+    def configure_model(self) -> None:
+        """Load the policy."""
+        self.policy.configure_model()
+
+    # -- answering ---------------------------------------------------------------------------------------------------
+
+    def answer(self, prompts: list[Prompt]) -> list[dict[str, Any]]:
+        """One graded row a prompt: key, kind, output, parsed, how, gold, score, length, finished."""
+        prefixes = self.policy.encode(prompts)
+        completions = [group[0] for group in self.policy.adapter.generate(prefixes, 1, self.eval_sampling)]
+        grade = self.benchmark.grade if self.benchmark else grade_answer
+        return [_row(p, c, grade(c.text, p)) for p, c in zip(prompts, completions, strict=True)]
+
+    def validation_step(self, batch: list[Prompt], batch_idx: int) -> None:
+        """Answer and grade."""
+        self._rows += self.answer(batch)
+
+    test_step = validation_step
+
+    def predict_step(self, batch: list[Prompt], batch_idx: int) -> list[dict[str, Any]]:
+        """Answer and grade; the rows are returned and written."""
+        rows = self.answer(batch)
+        self._rows += rows
+        return rows
+
+    # -- reporting ---------------------------------------------------------------------------------------------------
+
+    def on_validation_epoch_end(self) -> None:
+        """Log ``val/...``; before the first step too, where Lightning logs nothing of its own accord."""
+        metrics = {f"val/{k}": v for k, v in summarize(self._rows).items()}
+        self._rows = []
+        if self.trainer.sanity_checking:
+            for logger in self.trainer.loggers:
+                logger.log_metrics(metrics, step=self.global_step)
+            return
+        self.log("step", float(self.global_step))
+        self.log_dict(metrics)
+        self.log("accuracy", metrics["val/accuracy"], prog_bar=True, logger=False)
+
+    def on_test_epoch_end(self) -> None:
+        """Log ``test/...``, print the table, write predictions and results."""
+        summary = summarize(self._rows)
+        self.log_dict({f"test/{k}": v for k, v in summary.items()})
+        failures = getattr(self.trainer.datamodule, "failures", {})
+        self.results = {
+            "benchmark": self.output_stem.name if self.output_stem else None,
+            "version": self.benchmark.version if self.benchmark else None,
+            "scoring": "avatar",
+            "num_scored": len(self._rows),
+            "num_skipped": len(failures),
+            **summary,
+        }
+        self._write()
+        print_results(self.results)
+
+    def on_predict_epoch_end(self) -> None:
+        """Write predictions."""
+        self._write()
+
+    def _write(self) -> None:
+        if self.output_stem and self.trainer.is_global_zero:
+            self.output_stem.parent.mkdir(parents=True, exist_ok=True)
+            lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self._rows)
+            self.output_stem.with_suffix(".predictions.jsonl").write_text(lines)
+            if self.results:
+                self.output_stem.with_suffix(".results.json").write_text(json.dumps(self.results, indent=2) + "\n")
+        self._rows = []
+
+
+def _row(prompt: Prompt, completion: Completion, grade: Grade) -> dict[str, Any]:
+    return {
+        "key": prompt.key,
+        "kind": prompt.metadata.get("kind", prompt.problem_type),
+        "output": completion.text,
+        "parsed": grade.parsed,
+        "how": grade.how,
+        "gold": prompt.answer,
+        "score": grade.score,
+        "length": len(completion.ids),
+        "finished": completion.finished,
+    }
+
+
+def summarize(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Accuracy, overall and by kind, and the shares of unparsed and truncated replies; empty for no rows."""
+    means: dict[str, MeanMetric] = {}
+
+    def update(name: str, value: float) -> None:
+        means.setdefault(name, MeanMetric()).update(value)
+
+    for row in sorted(rows, key=lambda row: row["kind"]):
+        update("accuracy", row["score"])
+        update(f"accuracy/{row['kind']}", row["score"])
+        update("unparsed_share", row["how"] == "unparsed")
+        update("truncated_share", not row["finished"])
+        update("completion_length", row["length"])
+    return {name: float(mean.compute()) for name, mean in means.items()}
+
+
+def print_results(results: dict[str, Any]) -> None:
+    """Accuracy by kind as a table."""
+    table = Table(title=f"{results['benchmark'] or 'test'}: accuracy (scoring: {results['scoring']})")
+    table.add_column("kind")
+    table.add_column("accuracy", justify="right")
+    for name, value in results.items():
+        if name.startswith("accuracy/"):
+            table.add_row(name.removeprefix("accuracy/"), f"{value:.3f}")
+    table.add_section()
+    table.add_row("all", f"{results.get('accuracy', float('nan')):.3f}", style="bold")
+    table.add_row("unparsed", f"{results.get('unparsed_share', float('nan')):.3f}")
+    table.add_row("graded", str(results["num_scored"]))
+    if results["num_skipped"]:
+        table.add_row("skipped", str(results["num_skipped"]), style="yellow")
+    Console().print(table)

@@ -1,0 +1,57 @@
+"""The policy: the model that is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from avatar.models.base import MediaLimits, ModelAdapter, Prefix, load_adapter
+from avatar.types import Prompt
+
+
+class Policy(LightningModule):
+    """A model from a folder or a hub id, behind its adapter; loaded when training or testing starts, not before.
+
+    Args:
+        path: Folder written by ``save_pretrained``, or a hub id such as ``Qwen/Qwen2.5-Omni-7B``.
+        dtype: Of the weights: ``float32``, ``bfloat16``, or ``auto`` for the checkpoint's own.
+        attn_implementation: As transformers names it.
+        freeze_towers: Keep the vision and audio towers as they are; encoded clips are then computed once and held.
+        min_pixels: Smaller frames are scaled up to this.
+        max_pixels: Larger frames are scaled down to this.
+        cache_mb: Bound of the store of encoded clips, in MB.
+    """
+
+    adapter: ModelAdapter
+
+    def __init__(
+        self,
+        path: str = "Qwen/Qwen2.5-Omni-7B",
+        dtype: str = "auto",
+        attn_implementation: str = "sdpa",
+        freeze_towers: bool = True,
+        min_pixels: int = 128 * 28 * 28,
+        max_pixels: int = 768 * 28 * 28,
+        cache_mb: int = 512,
+    ) -> None:
+        super().__init__()
+        self.path, self.dtype_name, self.attn_implementation = path, dtype, attn_implementation
+        self.freeze_towers = freeze_towers
+        self.limits = MediaLimits(min_pixels, max_pixels, cache_mb)
+
+    def configure_model(self) -> None:
+        """Load the model, once."""
+        if hasattr(self, "adapter"):
+            return
+        self.adapter = load_adapter(self.path, self.dtype_name, self.attn_implementation, self.limits)
+        self.adapter.freeze_towers(self.freeze_towers)
+
+    def encode(self, prompts: Sequence[Prompt]) -> list[Prefix]:
+        """See :meth:`ModelAdapter.encode`."""
+        return self.adapter.encode(prompts)
+
+    def forward(self, prefixes: Sequence[Prefix], ids: Tensor, mask: Tensor, group: Tensor, temperature: float) -> Tensor:
+        """[N, T] log-probs, see :meth:`ModelAdapter.logprobs`."""
+        return self.adapter.logprobs(prefixes, ids, mask, group, temperature)
