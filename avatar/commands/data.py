@@ -47,7 +47,7 @@ def synth(out: str = "data/micro", seed: int = 0, scale: float = 1.0, overwrite:
     """
     folder, wanted = Path(out), {"micro-world": 1, "seed": seed, "scale": scale}
     manifest = folder / "manifest.json"
-    if manifest.exists() and json.loads(manifest.read_text()) == wanted:
+    if not overwrite and manifest.exists() and json.loads(manifest.read_text()) == wanted:
         print(f"{folder} holds this micro-world already")
         return
     if folder.exists() and any(folder.iterdir()) and not overwrite:

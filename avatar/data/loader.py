@@ -80,9 +80,14 @@ class PromptLoader:
         self.rank, self.world_size, self.even = rank, world_size, even
         self.epoch, self.position = 0, 0
         self.failures: dict[str, str] = {}
+        self._planned: tuple[int, Plan] | None = None
 
     def _plan(self) -> Plan:
-        plan = self.plans(self.epoch)
+        if self._planned is None or self._planned[0] != self.epoch:
+            self._planned = (self.epoch, self._share(self.plans(self.epoch)))
+        return self._planned[1]
+
+    def _share(self, plan: Plan) -> Plan:
         end = len(plan) - len(plan) % self.world_size if self.even else len(plan)
         return plan[self.rank : end : self.world_size]
 
@@ -90,10 +95,11 @@ class PromptLoader:
         return len(self._plan())
 
     def __iter__(self) -> Iterator[list[Prompt]]:
-        plan = self._plan()
+        if self.position >= len(self):  # whoever iterates may stop at the last batch without asking for one more
+            self.epoch, self.position = self.epoch + 1, 0
         batches = DataLoader(
             self.dataset,  # type: ignore[arg-type]
-            batch_sampler=plan[self.position :],
+            batch_sampler=self._plan()[self.position :],
             collate_fn=list,
             num_workers=self.num_workers,
             generator=torch.Generator(),  # leaves the global random state alone
@@ -105,7 +111,6 @@ class PromptLoader:
                 yield kept
         if len(self.failures) >= len(self.dataset):
             raise DataError(f"no record could be read. The first: {next(iter(self.failures.values()))}")
-        self.epoch, self.position = self.epoch + 1, 0
 
     def _checked(self, item: Prompt | Failure) -> Prompt | None:
         if isinstance(item, Prompt):

@@ -26,6 +26,8 @@ KINDS = ("beeps", "color", "flashes", "more", "sum")
 SPLITS = {"chains": 600, "guesses": 300, "train": 160, "dev": 40, "test": 120}
 # Share of demonstrations in `guesses` that keep the full chain; the others guess. What is left for RL to find.
 FULL_CHAIN_SHARE = {"beeps": 0.12, "color": 0.12, "flashes": 0.08, "more": 0.03, "sum": 0.015}
+# Share of demonstrations in `guesses` that show the hint and keep the full chain, which keeps the skill alive.
+HINTED_SHARE = 0.15
 _QUESTIONS = {
     "beeps": "how many beeps ?",
     "color": "what color ?",
@@ -158,8 +160,10 @@ def ask(scene: Scene, kind: str) -> Record:
 
 
 def guess(record: Record, rng: Random) -> Record:
-    """The same question with a demonstration that mostly skips the chain and guesses."""
+    """The same question with a demonstration that mostly skips the chain and guesses, unless the hint is shown."""
     kind = record.metadata["kind"]
+    if rng.random() < HINTED_SHARE:
+        return replace(record, show_hint=True)
     if rng.random() < FULL_CHAIN_SHARE[kind]:
         return record
     answer = str(rng.choice(_OPTIONS[kind] if kind in _OPTIONS else list(_NUMBERS[kind])))

@@ -21,6 +21,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "use_audio_in_video": bool,
     "chain": (str, type(None)),
     "hint": (str, type(None)),
+    "show_hint": bool,
     "metadata": dict,
 }
 
@@ -38,6 +39,7 @@ class Record:
         use_audio_in_video: Play the video's own sound, interleaved with its frames.
         chain: Gold completion for the cold start.
         hint: One sentence of strategy.
+        show_hint: Show it from the start, as demonstrations may.
         metadata: Free; ``kind`` is what results are grouped by.
     """
 
@@ -49,6 +51,7 @@ class Record:
     use_audio_in_video: bool = False
     chain: str | None = None
     hint: str | None = None
+    show_hint: bool = False
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
@@ -96,7 +99,9 @@ def _check_values(record: Record, where: str) -> None:
 
 
 def to_prompt(record: Record, key: str, clips: tuple[Clip, ...], system: str | None, letter_options: bool) -> Prompt:
-    """The chat that asks ``record``: an optional system message, then the clips and the question in one user turn.
+    """The chat that asks ``record``: a system message if there is one, then the clips and the question in one user turn.
+
+    A hint that is shown is the last line of the system message, ``Hint: ...``.
 
     Args:
         record: The record.
@@ -111,7 +116,8 @@ def to_prompt(record: Record, key: str, clips: tuple[Clip, ...], system: str | N
     elif record.options:
         text += " " + " / ".join(record.options)
     parts: list[dict[str, str]] = [{"type": kind} for kind in record.media]
-    messages: list[Message] = [{"role": "system", "content": system}] if system else []
+    lines = [*([system] if system else []), *([f"Hint: {record.hint}"] if record.show_hint and record.hint else [])]
+    messages: list[Message] = [{"role": "system", "content": "\n".join(lines)}] if lines else []
     messages.append({"role": "user", "content": [*parts, {"type": "text", "text": text}]})
     return Prompt(
         key=key,

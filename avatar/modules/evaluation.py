@@ -37,6 +37,10 @@ class EvaluationModule(LightningModule):
         """Load the policy."""
         self.policy.configure_model()
 
+    def transfer_batch_to_device(self, batch: list[Prompt], device: Any, dataloader_idx: int) -> list[Prompt]:
+        """Prompts stay where they are; the adapter moves what its towers need."""
+        return batch
+
     # -- answering ---------------------------------------------------------------------------------------------------
 
     def answer(self, prompts: list[Prompt]) -> list[dict[str, Any]]:

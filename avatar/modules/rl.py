@@ -55,7 +55,7 @@ class RLModule(EvaluationModule):
         policy: The model to train.
         reference: The frozen model of the KL term; None starts from the policy's own path. Not loaded when beta is 0.
         advantage: Turns rewards into advantages.
-        rewards: Summed by their weights.
+        rewards: Summed by their weights; None is 0.5 ``Format`` + 1.0 ``Accuracy``.
         engine: Who generates.
         num_generations: Completions a prompt, at least 2.
         temperature: Of sampling, above 0.
@@ -73,7 +73,7 @@ class RLModule(EvaluationModule):
         policy: Policy,
         reference: Reference | None = None,
         advantage: Advantage = lazy_instance(GRPO),  # noqa: B008
-        rewards: list[Reward] = [lazy_instance(Format, weight=0.5), lazy_instance(Accuracy)],  # noqa: B006, B008
+        rewards: list[Reward] | None = None,
         engine: RolloutEngine = lazy_instance(HFEngine),  # noqa: B008
         num_generations: int = 8,
         temperature: float = 1.0,
@@ -86,6 +86,7 @@ class RLModule(EvaluationModule):
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
         super().__init__(policy, max_new_tokens)
+        rewards = [Format(0.5), Accuracy()] if rewards is None else rewards
         _check(num_generations, temperature, beta, rewards)
         self.automatic_optimization = False
         self.strict_loading = False  # the reference's weights are in no checkpoint; the policy's are checked below
