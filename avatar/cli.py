@@ -56,11 +56,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_USER_ERROR
     try:
         return int(import_module(COMMANDS[args[0]][0]).main(args) or 0)
-    except AvatarError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+    except Exception as error:
+        if (cause := _users_error(error)) is None:
+            raise
+        print(f"error: {cause}", file=sys.stderr)
+        return EXIT_USER_ERROR
+
+
+def _users_error(error: BaseException | None) -> AvatarError | None:
+    """The error meant for the user, if one lies at the bottom of ``error``: libraries wrap what our classes raise."""
+    while error is not None and not isinstance(error, AvatarError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def entry() -> None:

@@ -1,16 +1,106 @@
-"""Turns what the argument parser says into what a user can act on."""
+"""Turns what the argument parser says into what a user can act on: the argument, what was wrong, the nearest known name."""
 
 from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Iterable
+
+import torch
 
 from avatar.advantages import ADVANTAGES
+from avatar.benchmarks import BenchmarkData
+from avatar.data.loader import Phase
+from avatar.data.module import ShardData
+from avatar.modules import EvaluationModule, Policy, Reference, RLModule, SFTModule
+from avatar.modules.perception import Perception
 from avatar.registry import Registry, UnknownNameError, did_you_mean
 from avatar.rewards import REWARDS
 from avatar.rollouts import ENGINES
 
+MODULES = (RLModule, SFTModule, EvaluationModule)
+DATA_MODULES = (ShardData, BenchmarkData)
+REGISTRIES: dict[str, Registry] = {"advantage": ADVANTAGES, "rewards": REWARDS, "engine": ENGINES}
 
-def explain(message: str) -> str:
-    """The message, shortened, with "did you mean" where a name is unknown."""
-    return message
+
+def names_for(key: str) -> list[str] | None:
+    """Class names that the last part of an argument takes, or None where any class may stand."""
+    last = key.rsplit(".", 1)[-1].rstrip("+")
+    if last in REGISTRIES:
+        return list(REGISTRIES[last])
+    classes: dict[str, Iterable[type]] = {
+        "model": MODULES,
+        "data": DATA_MODULES,
+        "policy": (Policy,),
+        "reference": (Reference,),
+        "perception": (Perception,),
+        "optimizer": _subclasses(torch.optim, torch.optim.Optimizer),
+        "lr_scheduler": _subclasses(torch.optim.lr_scheduler, torch.optim.lr_scheduler.LRScheduler),
+    }
+    return sorted({c.__name__ for c in classes[last]}) if last in classes else None
+
+
+def argument_names() -> list[str]:
+    """Every argument of every class that a config may name."""
+    entries = [registry[name] for registry in REGISTRIES.values() for name in registry]
+    classes = [*MODULES, *DATA_MODULES, Policy, Reference, Perception, Phase, *entries]
+    found = {name for c in classes for name in inspect.signature(c).parameters}
+    return sorted(found - {"self", "args", "kwargs"})
+
+
+def explain(message: str, options: Iterable[str] = ()) -> str:
+    """A few lines in the place of the parser's pages.
+
+    Args:
+        message: What jsonargparse says.
+        options: Option strings of the command, to offer the nearest of.
+    """
+    key = _key(message)
+    if match := re.search(r"^\s*(?:- )?(unknown .*)$", message, re.MULTILINE):
+        return match[1]  # a nested parser has found it
+    if match := re.search(r"^\s*(?:- )?--([\w.]+): (expected .*)$", message, re.MULTILINE):
+        return f"--{key.split('.')[0]}.{match[1]}: {match[2]}"
+    if match := re.search(r"[Uu]nrecognized arguments: (\S+)", message):
+        name = match[1].split("=")[0]
+        return f"unknown argument {name}.{did_you_mean(name, list(options))}"
+    if match := re.search(r"Option '([^']+)' is not accepted|[Kk]ey ['\"]([\w.]+)['\"] is not expected", message):
+        name = match[1] or match[2]
+        where = f" of --{key}" if key else ""
+        return f"unknown argument {name!r}{where}.{did_you_mean(name.rsplit('.', 1)[-1], argument_names())}"
+    if match := re.search(r"does not accept (?:option|nested key) ['\"]([\w.]+)['\"]", message):
+        near = did_you_mean(match[1], [option.removeprefix("--") for option in options])
+        return f"unknown argument {match[1]!r}.{near}"
+    if match := re.search(r"Expected a dot import path string: (\S+)|No module named ['\"](\S+)['\"]", message):
+        return _unknown_class(key, match[1] or match[2])
+    if match := re.search(r"following arguments are required: (\S+)", message):
+        return f"--{match[1].split('.', 1)[-1]} is missing: give it, or --config FILE that holds it"
+    if match := re.search(r"Expected an? (?:<class ')?(\w+)(?:'>)?\. Got value: (.*)", message):
+        return f"--{key}: expected {match[1]}, got {match[2]!r}"
+    return _shorten(message)
+
+
+def _unknown_class(key: str, name: str) -> str:
+    known = names_for(key)
+    last = key.rsplit(".", 1)[-1]
+    kind = REGISTRIES[last].kind if last in REGISTRIES else f"{last} class"
+    if known is None:
+        return f"unknown {kind}: {name!r}; give a class name or a full class_path"
+    return str(UnknownNameError(kind, name, known))
+
+
+def _key(message: str) -> str:
+    """``model.advantage`` out of nested ``Parser key "..."`` lines."""
+    parts = re.findall(r"Parser key \"([^\"]+)\"", message)
+    nested = re.search(r"NestedArg\(key='([^']+)'", message)
+    if nested and nested[1] not in parts:
+        parts.append(nested[1])
+    return ".".join(parts)
+
+
+def _shorten(message: str, most: int = 12) -> str:
+    lines = [line[:200] for line in message.splitlines() if line.strip() and "NoneType" not in line]
+    return "\n".join(lines[:most])
+
+
+def _subclasses(module: object, base: type) -> list[type]:
+    return [c for c in vars(module).values() if inspect.isclass(c) and issubclass(c, base) and c is not base]

@@ -7,14 +7,16 @@ import logging
 import sys
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jsonargparse import Namespace
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
 from avatar.benchmarks import BENCHMARKS, BenchmarkData
@@ -47,9 +49,11 @@ TRAINER_DEFAULTS = {
 class AvatarParser(LightningArgumentParser):
     """Says what was wrong with an argument in a few lines, with the nearest known name."""
 
+    known_options: ClassVar[set[str]] = set()
+
     def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
         """Raise :class:`ConfigError`."""
-        raise ConfigError(explain(message)) from ex
+        raise ConfigError(explain(message, self.known_options)) from ex
 
 
 class RunConfig(SaveConfigCallback):
@@ -72,10 +76,10 @@ class AvatarCLI(LightningCLI):
         self.raw_args = list(args)
         self.subcommand_name = self.raw_args[0]
         self.checkpoint = resolve_checkpoint(_option(args, "--ckpt_path"), self.subcommand_name, _has_config(args))
+        self.stored = read_checkpoint(self.checkpoint) if self.checkpoint else None
         self.graceful = GracefulStop()
         super().__init__(
             EvaluationModule,
-            LightningDataModule,
             subclass_mode_model=True,
             subclass_mode_data=True,
             parser_class=AvatarParser,
@@ -89,9 +93,8 @@ class AvatarCLI(LightningCLI):
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
-        if subcommand == self.subcommand_name and self.checkpoint:
-            if model := model_of_checkpoint(self.checkpoint):
-                parser.set_defaults({"model": model})
+        if subcommand == self.subcommand_name and self.stored and self.stored.model:
+            parser.set_defaults({"model": self.stored.model})
         elif subcommand in EVALUATING:
             parser.set_defaults({"model": {"class_path": "avatar.modules.EvaluationModule"}})
         if subcommand in EVALUATING:
@@ -101,6 +104,8 @@ class AvatarCLI(LightningCLI):
                 "--swap", type=str | None, default=None, help="audio | video: swap in another clip's, to see what it costs"
             )
             parser.set_defaults({"verbose": False} if subcommand != "predict" else {})
+        if subcommand == self.subcommand_name:
+            AvatarParser.known_options = {o for o in parser._option_string_actions if o.startswith("--")}
         return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -118,8 +123,6 @@ class AvatarCLI(LightningCLI):
         elif chosen.get("data") is None:
             wanted = "--benchmark NAME or --config FILE" if self.subcommand_name in EVALUATING else "--config FILE"
             raise ConfigError(f"there is no data: give {wanted}")
-        if self.subcommand_name == "fit" and chosen.get("model") is None:
-            raise ConfigError("there is no model: give --config FILE, or --model RLModule with its arguments")
         self.config = config
 
     def _use_benchmark(self, config: Namespace, chosen: Namespace) -> None:
@@ -163,6 +166,8 @@ class AvatarCLI(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         """Tell the module what it is graded by and where its answers go."""
+        if self.subcommand in EVALUATING and self.stored:
+            self.model.policy.skeleton = self.stored.skeleton
         if self.subcommand in EVALUATING and isinstance(self.datamodule, BenchmarkData):
             self.model.benchmark = self.datamodule.benchmark
             self.model.output_stem = output_stem(self.checkpoint, Path(self.data_root), self.datamodule)
@@ -181,19 +186,32 @@ def output_stem(checkpoint: Path | None, root: Path, data: BenchmarkData) -> Pat
     return folder / "test" / "-".join(p for p in parts if p)
 
 
-def model_of_checkpoint(path: Path) -> dict[str, Any] | None:
-    """The model's configuration that :class:`ConfigInCheckpoint` stored, or None.
+@dataclass(frozen=True)
+class StoredModel:
+    """What :class:`ConfigInCheckpoint` put into a checkpoint.
+
+    Attributes:
+        model: Class path and arguments; None in a checkpoint of another program.
+        skeleton: Configuration and processor as files.
+    """
+
+    model: dict[str, Any] | None
+    skeleton: dict[str, Tensor] | None
+
+
+def read_checkpoint(path: Path) -> StoredModel:
+    """How to rebuild the model of a checkpoint.
 
     Raises:
         CheckpointError: The file is no readable checkpoint.
     """
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        stored = checkpoint.get("avatar_model")
+        return StoredModel(json.loads(stored) if stored else None, checkpoint.get("avatar_skeleton"))
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path}: not a readable checkpoint ({reason})") from None
-    stored = checkpoint.get("avatar_model")
-    return json.loads(stored) if stored else None
 
 
 def resolve_checkpoint(given: str | None, subcommand: str, has_config: bool) -> Path | None:

@@ -1,6 +1,6 @@
 """Adapters to Hugging Face models."""
 
-from avatar.models.base import MODELS, MediaLimits, ModelAdapter, Prefix, load_adapter
+from avatar.models.base import MODELS, MediaLimits, ModelAdapter, Prefix, load_adapter, load_skeleton, pack_skeleton
 from avatar.models.omni import OmniAdapter
 
-__all__ = ["MODELS", "MediaLimits", "ModelAdapter", "OmniAdapter", "Prefix", "load_adapter"]
+__all__ = ["MODELS", "MediaLimits", "ModelAdapter", "OmniAdapter", "Prefix", "load_adapter", "load_skeleton", "pack_skeleton"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -60,6 +61,15 @@ class ModelAdapter(ABC, nn.Module):
     @abstractmethod
     def save_pretrained(self, folder: str | Path) -> None:
         """Write weights and processor to ``folder``, readable by :meth:`from_pretrained` and by transformers."""
+
+    @classmethod
+    @abstractmethod
+    def from_skeleton(cls, folder: str, dtype: str, attn_implementation: str, limits: MediaLimits) -> ModelAdapter:
+        """Build from configuration and processor alone; the weights come from a checkpoint and are not set yet."""
+
+    @abstractmethod
+    def save_skeleton(self, folder: str | Path) -> None:
+        """Write configuration and processor, without weights."""
 
     @property
     @abstractmethod
@@ -125,10 +135,37 @@ def load_adapter(path: str, dtype: str, attn_implementation: str, limits: MediaL
         CheckpointError: There is no model at ``path``, or it cannot be read.
         UnknownNameError: No adapter for its model type.
     """
+    return _adapter_class(path).from_pretrained(path, dtype, attn_implementation, limits)
+
+
+def _adapter_class(path: str) -> type[ModelAdapter]:
     try:
         model_type = AutoConfig.from_pretrained(path).model_type
     except (OSError, ValueError) as error:
         hint = "" if Path(path).is_dir() else " No such folder here, and it is not in the hub cache either."
         raise CheckpointError(f"no model at {path!r}.{hint} ({str(error).splitlines()[0]})") from None
-    return MODELS[model_type].from_pretrained(path, dtype, attn_implementation, limits)
+    return MODELS[model_type]
+
+
+def pack_skeleton(adapter: ModelAdapter) -> dict[str, Tensor]:
+    """Configuration and processor as files of bytes, to lie in a checkpoint: name -> [size] uint8."""
+    with tempfile.TemporaryDirectory() as folder:
+        adapter.save_skeleton(folder)
+        return {p.name: torch.frombuffer(bytearray(p.read_bytes()), dtype=torch.uint8) for p in Path(folder).iterdir()}
+
+
+def load_skeleton(
+    files: dict[str, Tensor], dtype: str, attn_implementation: str, limits: MediaLimits
+) -> ModelAdapter:
+    """The adapter that :func:`pack_skeleton` packed, with weights yet to be loaded; needs no other file.
+
+    Raises:
+        CheckpointError: A name leads out of the folder.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in files.items():
+            if Path(name).name != name:
+                raise CheckpointError(f"the checkpoint holds a file with a path in its name: {name!r}")
+            (Path(folder) / name).write_bytes(content.numpy().tobytes())
+        return _adapter_class(folder).from_skeleton(folder, dtype, attn_implementation, limits)
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoProcessor, DynamicCache, Qwen2_5OmniThinkerForConditionalGeneration
+from transformers import AutoConfig, AutoProcessor, DynamicCache, Qwen2_5OmniThinkerForConditionalGeneration
+from transformers.initialization import no_init_weights
 
 from avatar.cache import ByteCache
 from avatar.errors import CheckpointError, DataError
@@ -84,6 +85,21 @@ class OmniAdapter(ModelAdapter):
         if missing := sorted(info["missing_keys"]):
             raise CheckpointError(f"{path}: {len(missing)} weights are missing, the first is {missing[0]!r}")
         return cls(model, processor, limits)
+
+    @classmethod
+    def from_skeleton(cls, folder: str, dtype: str, attn_implementation: str, limits: MediaLimits) -> OmniAdapter:
+        """A thinker whose weights a checkpoint will set."""
+        config = AutoConfig.from_pretrained(folder)
+        config._attn_implementation = attn_implementation
+        chosen = config.dtype if dtype == "auto" else getattr(torch, dtype)
+        with no_init_weights():
+            model = Qwen2_5OmniThinkerForConditionalGeneration(config).to(chosen)
+        return cls(model, AutoProcessor.from_pretrained(folder), limits)
+
+    def save_skeleton(self, folder: str | Path) -> None:
+        """Write config, tokenizer and processor."""
+        self.model.config.save_pretrained(folder)
+        self.processor.save_pretrained(folder)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write safetensors, config, tokenizer and processor."""

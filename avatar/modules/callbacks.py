@@ -14,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from rich.console import Console
 from rich.table import Table
 
+from avatar.models.base import pack_skeleton
 from avatar.modules.logs import RunLogger, StepLines
 from avatar.modules.rl import RLModule, Rollout
 
@@ -183,7 +184,7 @@ class ExportModel(Callback):
 
 
 class ConfigInCheckpoint(Callback):
-    """Puts the model's configuration into each checkpoint, from which ``avatar test --ckpt_path`` rebuilds it.
+    """Makes each checkpoint enough to rebuild its model: arguments, configuration and processor go in beside the weights.
 
     Args:
         model: Class path and arguments, plain values only.
@@ -195,3 +196,4 @@ class ConfigInCheckpoint(Callback):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """As JSON text, which loads with ``weights_only=True``."""
         checkpoint["avatar_model"] = json.dumps(self.model)
+        checkpoint["avatar_skeleton"] = pack_skeleton(pl_module.policy.adapter)  # type: ignore[union-attr, arg-type]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from avatar.models.base import MediaLimits, ModelAdapter, Prefix, load_adapter
+from avatar.models.base import MediaLimits, ModelAdapter, Prefix, load_adapter, load_skeleton
 from avatar.types import Prompt
 
 
@@ -40,12 +40,14 @@ class Policy(LightningModule):
         self.path, self.dtype_name, self.attn_implementation = path, dtype, attn_implementation
         self.freeze_towers = freeze_towers
         self.limits = MediaLimits(min_pixels, max_pixels, cache_mb)
+        self.skeleton: dict[str, Tensor] | None = None
 
     def configure_model(self) -> None:
-        """Load the model, once."""
+        """Load the model, once; from ``skeleton`` if a checkpoint brought one, whose weights are then loaded over it."""
         if hasattr(self, "adapter"):
             return
-        self.adapter = load_adapter(self.path, self.dtype_name, self.attn_implementation, self.limits)
+        how = (self.dtype_name, self.attn_implementation, self.limits)
+        self.adapter = load_skeleton(self.skeleton, *how) if self.skeleton else load_adapter(self.path, *how)
         self.adapter.freeze_towers(self.freeze_towers)
 
     def encode(self, prompts: Sequence[Prompt]) -> list[Prefix]:
