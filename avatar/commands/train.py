@@ -160,10 +160,6 @@ class AvatarCLI(LightningCLI):
             wanted.append(ConfigInCheckpoint(json.loads(json.dumps(model, default=str))))
         return given + [w for w in wanted if not any(isinstance(g, type(w)) for g in given)]
 
-    def before_instantiate_classes(self) -> None:
-        """Quieten what is said about our own choices."""
-        quieten()
-
     def after_instantiate_classes(self) -> None:
         """Tell the module what it is graded by and where its answers go."""
         if self.subcommand in EVALUATING and self.stored:
@@ -266,6 +262,8 @@ def quieten() -> None:
         ".*The `.*_dataloader.` returned .* without.*",
         ".*Found .* module.* in eval mode.*",
         ".*IterableDataset.*",
+        ".*callbacks used to create the checkpoint need to be provided.*",
+        ".*You have overridden `transfer_batch_to_device`.*",
     ):
         warnings.filterwarnings("ignore", pattern)
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
@@ -283,5 +281,6 @@ def main(argv: Sequence[str]) -> int:
 
     # Class names of these are what `--model` and `--data` take.
     assert {RLModule, SFTModule, ShardData}
+    quieten()
     cli = AvatarCLI(argv)
     return EXIT_INTERRUPTED if cli.graceful.interrupted else 0
