@@ -1,7 +1,7 @@
 r"""The one parser of answers, for rewards and graders alike. It says "unparsed" and never guesses.
 
-The answer is looked for in the ``<answer>`` payload, or in the whole reply where there is no tag. Several tags count only
-if they agree. A reading is ``strict`` when the payload is the answer and nothing else, ``lenient`` when exactly one
+The answer is looked for in the ``<answer>`` payload, or in the whole reply where there is no tag. Several tags count
+only if they agree. A reading is ``strict`` when the payload is the answer and nothing else, ``lenient`` when exactly one
 candidate stands out of other words, and ``unparsed`` when there is none or more than one.
 """
 
@@ -20,7 +20,7 @@ _TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
 _THINK = re.compile(r"<think>.*?</think>", re.DOTALL | re.IGNORECASE)
 _NUMBER = r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][-+]?\d+)?"
 _NUMBER_IN_TEXT = re.compile(r"(?<![\w.])[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?![\w]|\.\d)")
-_WORDS = "zero one two three four five six seven eight nine ten eleven twelve".split()
+_WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 
 
 @dataclass(frozen=True)

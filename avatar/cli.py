@@ -52,7 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"avatar {__version__}")
         return 0
     if args[0] not in COMMANDS:
-        print(f"error: unknown command {args[0]!r}.{did_you_mean(args[0], list(COMMANDS))}\n\n{usage()}", file=sys.stderr)
+        print(
+            f"error: unknown command {args[0]!r}.{did_you_mean(args[0], list(COMMANDS))}\n\n{usage()}", file=sys.stderr
+        )
         return EXIT_USER_ERROR
     try:
         return int(import_module(COMMANDS[args[0]][0]).main(args) or 0)

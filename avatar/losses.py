@@ -72,8 +72,8 @@ def clipped_policy_loss(
         clip_eps_high: The ratio is clipped at 1 plus this.
 
     Returns:
-        Scalar loss, and detached scalars: ``loss/policy``, ``kl`` (if there is a reference), ``clip_share`` (tokens whose
-        gradient the clip has cut off), ``ratio/mean`` and ``ratio/max``.
+        Scalar loss, and detached scalars: ``loss/policy``, ``kl`` (if there is a reference), ``clip_share`` (tokens
+        whose gradient the clip has cut off), ``ratio/mean`` and ``ratio/max``.
 
     Reference:
         DeepSeekMath, arXiv 2402.03300, equation 3; AVATAR, arXiv 2508.03100, section 3.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -27,13 +27,13 @@ def main(argv: Sequence[str]) -> int:
     """Run ``avatar data ...``."""
     parser = ArgumentParser(prog="avatar data", description="Make and check data.")
     commands = parser.add_subcommands(required=True)
-    for name, function in (("synth", synth), ("validate", validate)):
+    functions: dict[str, Callable[..., int | None]] = {"synth": synth, "validate": validate}
+    for name, function in functions.items():
         sub = ArgumentParser(description=(function.__doc__ or "").split("\n")[0])
         sub.add_function_arguments(function, as_positional=name == "validate")
         commands.add_subcommand(name, sub, help=sub.description)
     config = parser.parse_args(list(argv[1:]))
-    function = {"synth": synth, "validate": validate}[config.subcommand]
-    return int(function(**config[config.subcommand].as_dict()) or 0)
+    return int(functions[config.subcommand](**config[config.subcommand].as_dict()) or 0)
 
 
 def synth(out: str = "data/micro", seed: int = 0, scale: float = 1.0, overwrite: bool = False) -> None:
@@ -51,7 +51,9 @@ def synth(out: str = "data/micro", seed: int = 0, scale: float = 1.0, overwrite:
         print(f"{folder} holds this micro-world already")
         return
     if folder.exists() and any(folder.iterdir()) and not overwrite:
-        raise ConfigError(f"{folder} is not empty and holds something else; choose another --out, or pass --overwrite true")
+        raise ConfigError(
+            f"{folder} is not empty and holds something else; choose another --out, or pass --overwrite true"
+        )
     manifest.unlink(missing_ok=True)
     for split in SPLITS:
         shutil.rmtree(folder / split, ignore_errors=True)

@@ -22,7 +22,9 @@ CONFIGS = Path("configs/micro")
 
 def main(argv: Sequence[str]) -> int:
     """Run ``avatar demo``."""
-    parser = ArgumentParser(prog="avatar demo", description="Make a world, cold-start a tiny model, train it, grade it.")
+    parser = ArgumentParser(
+        prog="avatar demo", description="Make a world, cold-start a tiny model, train it, grade it."
+    )
     parser.add_function_arguments(demo)
     demo(**parser.parse_args(list(argv[1:])).as_dict())
     return 0

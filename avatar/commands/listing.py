@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -14,7 +15,7 @@ from avatar.registry import Registry, UnknownNameError
 from avatar.rewards import REWARDS
 from avatar.rollouts import ENGINES
 
-REGISTRIES: dict[str, Registry] = {r.group: r for r in (ADVANTAGES, REWARDS, ENGINES, MODELS, BENCHMARKS)}
+REGISTRIES: dict[str, Registry[Any]] = {r.group: r for r in (ADVANTAGES, REWARDS, ENGINES, MODELS, BENCHMARKS)}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -31,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def registry_table(registry: Registry) -> Table:
+def registry_table(registry: Registry[Any]) -> Table:
     """Name, first line of the docstring and class path of each entry."""
     table = Table(title=registry.group, title_justify="left")
     table.add_column("name", style="bold")

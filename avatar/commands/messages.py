@@ -1,10 +1,11 @@
-"""Turns what the argument parser says into what a user can act on: the argument, what was wrong, the nearest known name."""
+"""Turns what the argument parser says into what a user can act on: the argument, and the nearest known name."""
 
 from __future__ import annotations
 
 import inspect
 import re
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 
@@ -20,7 +21,7 @@ from avatar.rollouts import ENGINES
 
 MODULES = (RLModule, SFTModule, EvaluationModule)
 DATA_MODULES = (ShardData, BenchmarkData)
-REGISTRIES: dict[str, Registry] = {"advantage": ADVANTAGES, "rewards": REWARDS, "engine": ENGINES}
+REGISTRIES: dict[str, Registry[Any]] = {"advantage": ADVANTAGES, "rewards": REWARDS, "engine": ENGINES}
 
 
 def names_for(key: str) -> list[str] | None:

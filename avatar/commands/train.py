@@ -1,4 +1,4 @@
-"""``avatar fit | validate | test | predict``: LightningCLI with our defaults, our error messages, and ``--benchmark``."""
+"""``avatar fit | validate | test | predict``: LightningCLI with our defaults and messages, and ``--benchmark``."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class RunConfig(SaveConfigCallback):
 class AvatarCLI(LightningCLI):
     """LightningCLI over the registries.
 
-    A checkpoint brings its model's configuration along as defaults, so that ``avatar test --ckpt_path X`` needs no config;
+    A checkpoint brings its model's configuration as defaults, so that ``avatar test --ckpt_path X`` needs no config;
     what is given on the command line or in a config goes before it.
     """
 
@@ -101,7 +101,10 @@ class AvatarCLI(LightningCLI):
             parser.add_argument("--benchmark", type=str | None, default=None, help=f"One of: {', '.join(BENCHMARKS)}")
             parser.add_argument("--benchmark_root", type=str | None, default=None, help="Folder of its files")
             parser.add_argument(
-                "--swap", type=str | None, default=None, help="audio | video: swap in another clip's, to see what it costs"
+                "--swap",
+                type=str | None,
+                default=None,
+                help="audio | video: swap in another clip's, to see what it costs",
             )
             parser.set_defaults({"verbose": False} if subcommand != "predict" else {})
         if subcommand == self.subcommand_name:
@@ -140,7 +143,7 @@ class AvatarCLI(LightningCLI):
         """Done in :meth:`_prepare_subcommand_parser`, as defaults."""
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """The configured Trainer, with the run folder's logger and our callbacks where the config names none of their kind."""
+        """The configured Trainer, with the run folder's logger and those callbacks that the config does not name."""
         config = self._get(self.config_init, "trainer")
         if self.subcommand == "fit":
             root = Path(config["default_root_dir"])

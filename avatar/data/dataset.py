@@ -107,7 +107,9 @@ class PromptDataset:
         clip: Clip | None = self._clips.get(key)
         if clip is None:
             if name not in entry.members:
-                raise DataError(f"{entry.record.shard}: {entry.key} names media {name!r}, but there is no {entry.sample}.{name}")
+                raise DataError(
+                    f"{entry.record.shard}: {entry.key} names media {name!r}, but there is no {entry.sample}.{name}"
+                )
             clip = decode_clip(entry.members[name].read(), key, self.style.max_frames, use_audio)
             frames = clip.frames.numel() if clip.frames is not None else 0
             self._clips.put(key, clip, frames + 4 * (clip.audio.numel() if clip.audio is not None else 0))

@@ -33,8 +33,8 @@ class Phase:
 def plan_epoch(sizes: Sequence[int], batches: Sequence[int | None], batch_size: int, seed: int, epoch: int) -> Plan:
     """Which records each batch of an epoch holds: a pure function of its arguments, so an order can be resumed.
 
-    Phases follow one another; within one, every record comes once before any comes again. Without a count the last batch
-    may be short, with a count none is.
+    Phases follow one another; within one, every record comes once before any comes again. Without a count the last
+    batch may be short, with a count none is.
 
     Args:
         sizes: Number of records of each phase.
@@ -97,9 +97,9 @@ class PromptLoader:
     def __iter__(self) -> Iterator[list[Prompt]]:
         if self.position >= len(self):  # whoever iterates may stop at the last batch without asking for one more
             self.epoch, self.position = self.epoch + 1, 0
-        batches = DataLoader(
+        batches: DataLoader[list[Prompt | Failure]] = DataLoader(
             self.dataset,  # type: ignore[arg-type]
-            batch_sampler=self._plan()[self.position :],
+            batch_sampler=[list(batch) for batch in self._plan()[self.position :]],
             collate_fn=list,
             num_workers=self.num_workers,
             generator=torch.Generator(),  # leaves the global random state alone

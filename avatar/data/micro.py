@@ -91,7 +91,7 @@ def render_frames(scene: Scene) -> Tensor:
 
 
 def _layout(scene: Scene) -> tuple[torch.Generator, Tensor, Tensor, float]:
-    """The scene's random stream, where the object starts (y, x), how far it moves a frame, and its radius, in pixels."""
+    """The scene's random stream, where the object starts (y, x), how far it moves a frame, and its radius (pixels)."""
     generator = torch.Generator().manual_seed(scene.seed)
     radius = 7 + 4 * torch.rand(1, generator=generator).item()
     quadrant = torch.tensor([14.0, 42.0])[torch.randint(2, (2,), generator=generator)]
@@ -209,4 +209,3 @@ def language() -> Iterator[str]:
             yield record.hint or ""
             yield render_chain(["guess"], record.answer)
         yield "system\nuser\nassistant\nHint: "
-

@@ -48,7 +48,11 @@ class ShardData(LightningDataModule):
         super().__init__()
         if on_error not in ("skip", "raise"):
             raise ConfigError(f"data.on_error must be 'skip' or 'raise', got {on_error!r}")
-        for name, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size), ("max_frames", max_frames)):
+        for name, value in (
+            ("batch_size", batch_size),
+            ("eval_batch_size", eval_batch_size),
+            ("max_frames", max_frames),
+        ):
             if value < 1:
                 raise ConfigError(f"data.{name} must be at least 1, got {value}")
         self.train = [Phase(train)] if isinstance(train, str) else list(train or [])

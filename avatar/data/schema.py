@@ -76,7 +76,9 @@ def parse_record(raw: bytes, where: str) -> Record:
     if not isinstance(fields, dict):
         raise DataError(f"{where}: the record must be a JSON object, got {type(fields).__name__}")
     if unknown := sorted(set(fields) - set(_TYPES)):
-        raise DataError(f"{where}: unknown field {unknown[0]!r}; known: {', '.join(_TYPES)}. Put your own in 'metadata'")
+        raise DataError(
+            f"{where}: unknown field {unknown[0]!r}; known: {', '.join(_TYPES)}. Put your own in 'metadata'"
+        )
     if missing := [name for name in ("question", "answer") if name not in fields]:
         raise DataError(f"{where}: field {missing[0]!r} is missing")
     for name, value in fields.items():
@@ -99,7 +101,7 @@ def _check_values(record: Record, where: str) -> None:
 
 
 def to_prompt(record: Record, key: str, clips: tuple[Clip, ...], system: str | None, letter_options: bool) -> Prompt:
-    """The chat that asks ``record``: a system message if there is one, then the clips and the question in one user turn.
+    """The chat that asks ``record``: a system message if there is one, then clips and question in one user turn.
 
     A hint that is shown is the last line of the system message, ``Hint: ...``.
 
@@ -112,7 +114,9 @@ def to_prompt(record: Record, key: str, clips: tuple[Clip, ...], system: str | N
     """
     text = record.question
     if record.options and letter_options:
-        text += "".join(f"\n{letter}. {option}" for letter, option in zip(ascii_uppercase, record.options, strict=False))
+        text += "".join(
+            f"\n{letter}. {option}" for letter, option in zip(ascii_uppercase, record.options, strict=False)
+        )
     elif record.options:
         text += " " + " / ".join(record.options)
     parts: list[dict[str, str]] = [{"type": kind} for kind in record.media]

@@ -1,4 +1,4 @@
-"""Tar shards, written and streamed by webdataset: ``KEY.mp4`` beside ``KEY.json`` or ``KEY.NAME.json``, one a question."""
+"""Tar shards through webdataset: ``KEY.mp4`` beside ``KEY.json`` or, one a question, ``KEY.NAME.json``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ def find_shards(folder: str | Path) -> list[Path]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such shard folder. Write the micro-world with: avatar data synth --out data/micro")
+        raise DataError(
+            f"{folder}: no such shard folder. Write the micro-world with: avatar data synth --out data/micro"
+        )
     shards = sorted(folder.glob("*.tar"))
     if not shards:
         raise DataError(f"{folder}: no shard (*.tar) in this folder")
@@ -74,4 +76,6 @@ def stream_samples(folder: str | Path) -> Iterator[tuple[str, bytes, list[Record
                     where = f"{shard}: {sample['__key__']}"
                     yield sample["__key__"], sample.get("mp4", b""), [parse_record(sample[n], where) for n in names]
             except (tarfile.TarError, OSError, EOFError, ValueError) as error:
-                raise DataError(f"{shard}: the shard cannot be read ({error.args[0] if error.args else error})") from None
+                raise DataError(
+                    f"{shard}: the shard cannot be read ({error.args[0] if error.args else error})"
+                ) from None

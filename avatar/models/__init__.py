@@ -3,4 +3,13 @@
 from avatar.models.base import MODELS, MediaLimits, ModelAdapter, Prefix, load_adapter, load_skeleton, pack_skeleton
 from avatar.models.omni import OmniAdapter
 
-__all__ = ["MODELS", "MediaLimits", "ModelAdapter", "OmniAdapter", "Prefix", "load_adapter", "load_skeleton", "pack_skeleton"]
+__all__ = [
+    "MODELS",
+    "MediaLimits",
+    "ModelAdapter",
+    "OmniAdapter",
+    "Prefix",
+    "load_adapter",
+    "load_skeleton",
+    "pack_skeleton",
+]

@@ -154,9 +154,7 @@ def pack_skeleton(adapter: ModelAdapter) -> dict[str, Tensor]:
         return {p.name: torch.frombuffer(bytearray(p.read_bytes()), dtype=torch.uint8) for p in Path(folder).iterdir()}
 
 
-def load_skeleton(
-    files: dict[str, Tensor], dtype: str, attn_implementation: str, limits: MediaLimits
-) -> ModelAdapter:
+def load_skeleton(files: dict[str, Tensor], dtype: str, attn_implementation: str, limits: MediaLimits) -> ModelAdapter:
     """The adapter that :func:`pack_skeleton` packed, with weights yet to be loaded; needs no other file.
 
     Raises:
@@ -168,4 +166,3 @@ def load_skeleton(
                 raise CheckpointError(f"the checkpoint holds a file with a path in its name: {name!r}")
             (Path(folder) / name).write_bytes(content.numpy().tobytes())
         return _adapter_class(folder).from_skeleton(folder, dtype, attn_implementation, limits)
-

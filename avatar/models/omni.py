@@ -1,6 +1,7 @@
 """The Qwen2.5-Omni thinker, of any size, behind the three verbs of :class:`ModelAdapter`.
 
-Shapes: B prompts, N completions, P prompt tokens (left-padded), T completion tokens (right-padded), H hidden, V vocabulary.
+Shapes: B prompts, N completions, P prompt tokens (padded left), T completion tokens (padded right), H hidden,
+V vocabulary.
 """
 
 from __future__ import annotations
@@ -77,7 +78,11 @@ class OmniAdapter(ModelAdapter):
         """
         try:
             model, info = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(
-                path, dtype=dtype, attn_implementation=attn_implementation, use_safetensors=True, output_loading_info=True
+                path,
+                dtype=dtype,
+                attn_implementation=attn_implementation,
+                use_safetensors=True,
+                output_loading_info=True,
             )
             processor = AutoProcessor.from_pretrained(path)
         except (OSError, ValueError, RuntimeError) as error:
@@ -198,7 +203,7 @@ class OmniAdapter(ModelAdapter):
         grids = torch.cat([i["video_grid_thw"] for i in inputs]).to(device)
         features = self.model.get_video_features(pixels, grids).pooler_output
         features = torch.cat(list(features)) if isinstance(features, (tuple, list)) else features
-        merge = self.model.config.vision_config.spatial_merge_size ** 2
+        merge = self.model.config.vision_config.spatial_merge_size**2
         return list(features.split((grids.prod(-1) // merge).tolist()))
 
     def _audio_features(self, inputs: list[dict[str, Tensor]]) -> list[Tensor]:
@@ -212,7 +217,7 @@ class OmniAdapter(ModelAdapter):
         mel = stack("input_features").to(self.device, self.model.dtype)
         mask = stack("feature_attention_mask").to(self.device)
         features = self.model.get_audio_features(mel, feature_attention_mask=mask).last_hidden_state
-        lengths = [int(((i["input_ids"] == self.model.config.audio_token_id).sum())) for i in inputs]
+        lengths = [int((i["input_ids"] == self.model.config.audio_token_id).sum()) for i in inputs]
         return list(features.reshape(-1, features.shape[-1]).split(lengths))
 
     def _prefix(self, prompt: Prompt, clips: list[EncodedClip]) -> Prefix:
@@ -365,7 +370,10 @@ class OmniAdapter(ModelAdapter):
         positions = torch.stack([pad(p.position_ids, (n, 0)) for p, n in zip(prefixes, pads, strict=True)], 1)
         mask = torch.stack([pad(torch.ones_like(p.ids), (n, 0)) for p, n in zip(prefixes, pads, strict=True)])
         embeds = self.model.get_input_embeddings()(ids)
-        for name, features in (("video", [p.video_features for p in prefixes]), ("audio", [p.audio_features for p in prefixes])):
+        for name, features in (
+            ("video", [p.video_features for p in prefixes]),
+            ("audio", [p.audio_features for p in prefixes]),
+        ):
             here = ids == getattr(self.model.config, f"{name}_token_id")
             embeds = embeds.masked_scatter(here[..., None], torch.cat(features).to(embeds.dtype))
         return embeds, positions, mask

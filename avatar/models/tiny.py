@@ -66,7 +66,9 @@ def build_tokenizer(corpus: Iterable[str], vocab_size: int = 400) -> Qwen2Tokeni
     return Qwen2TokenizerFast(
         tokenizer_object=bpe,
         unk_token=None,
-        extra_special_tokens={k: v for k, v in SPECIAL_TOKENS.items() if k not in ("pad_token", "bos_token", "eos_token")},
+        extra_special_tokens={
+            k: v for k, v in SPECIAL_TOKENS.items() if k not in ("pad_token", "bos_token", "eos_token")
+        },
         **{k: SPECIAL_TOKENS[k] for k in ("pad_token", "bos_token", "eos_token")},
     )
 
@@ -147,7 +149,7 @@ def build_config(
     )
 
 
-def write_tiny_model(folder: str | Path, corpus: Iterable[str], seed: int = 0, **config: float) -> Path:
+def write_tiny_model(folder: str | Path, corpus: Iterable[str], seed: int = 0, **config: int) -> Path:
     """Write a random-init thinker, its tokenizer and its processor to ``folder``; the same seed, the same bytes.
 
     Args:

@@ -31,9 +31,11 @@ class RunCheckpoint(ModelCheckpoint):
     """
 
     def __init__(self, every_n_steps: int = 50, monitor: str = "val/accuracy", dirpath: str | None = None) -> None:
+        self.dirpath: str | None
         super().__init__(
             dirpath=dirpath, filename="best", monitor=monitor, mode="max", save_last=True, save_top_k=1,
-            auto_insert_metric_name=False, enable_version_counter=False, every_n_epochs=1, save_on_train_epoch_end=False,
+            auto_insert_metric_name=False, enable_version_counter=False, every_n_epochs=1,
+            save_on_train_epoch_end=False,
         )  # fmt: skip
         self.every_n_steps = every_n_steps
 
@@ -170,7 +172,7 @@ def completion_table(rows: list[dict[str, Any]], step: int) -> Table:
 
 
 class ExportModel(Callback):
-    """At the end of a run, write the policy to ``model/`` in the run folder, for transformers and for the next stage."""
+    """At the end of a run, write the policy to ``model/`` in the run folder, for transformers and the next stage."""
 
     @rank_zero_only
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -184,7 +186,7 @@ class ExportModel(Callback):
 
 
 class ConfigInCheckpoint(Callback):
-    """Makes each checkpoint enough to rebuild its model: arguments, configuration and processor go in beside the weights.
+    """Makes each checkpoint enough to rebuild its model: arguments, configuration and processor go in too.
 
     Args:
         model: Class path and arguments, plain values only.

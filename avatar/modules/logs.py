@@ -55,7 +55,9 @@ class StepTable:
         with self.path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
             self.columns = list(reader.fieldnames or self.columns)
-            rows = [row for row in reader if row["step"] and None not in row.values() and int(row["step"]) <= keep_until]
+            rows = [
+                row for row in reader if row["step"] and None not in row.values() and int(row["step"]) <= keep_until
+            ]
         self._row = rows.pop() if rows else {}
         self._rewrite(rows)
 
@@ -92,7 +94,7 @@ class StepTable:
 
 
 class StepLines:
-    """A JSONL file whose objects carry their ``step``; the counterpart of :class:`StepTable` for rows that repeat a step.
+    """A JSONL file whose objects carry their ``step``; :class:`StepTable` for rows that share a step.
 
     Args:
         path: The file. What an earlier run left there is set aside, unless ``keep_until`` is given.
@@ -122,8 +124,8 @@ def is_measured(name: str) -> bool:
 class RunLogger(Logger):
     """Writes metrics to ``metrics.csv`` and wall times and memory to ``timings.csv`` in the run folder.
 
-    Metrics of a seeded CPU run are the same to the byte; readings of the machine lie apart for that reason. On resume the
-    files are cut to the checkpoint's step and go on.
+    Metrics of a seeded CPU run are the same to the byte; readings of the machine lie apart for that reason. On resume
+    the files are cut to the checkpoint's step and go on.
 
     Args:
         folder: The run folder.

@@ -43,7 +43,7 @@ class Policy(LightningModule):
         self.skeleton: dict[str, Tensor] | None = None
 
     def configure_model(self) -> None:
-        """Load the model, once; from ``skeleton`` if a checkpoint brought one, whose weights are then loaded over it."""
+        """Load the model, once; from ``skeleton`` if a checkpoint brought one, whose weights follow."""
         if hasattr(self, "adapter"):
             return
         how = (self.dtype_name, self.attn_implementation, self.limits)
@@ -54,6 +54,8 @@ class Policy(LightningModule):
         """See :meth:`ModelAdapter.encode`."""
         return self.adapter.encode(prompts)
 
-    def forward(self, prefixes: Sequence[Prefix], ids: Tensor, mask: Tensor, group: Tensor, temperature: float) -> Tensor:
+    def forward(
+        self, prefixes: Sequence[Prefix], ids: Tensor, mask: Tensor, group: Tensor, temperature: float
+    ) -> Tensor:
         """[N, T] log-probs, see :meth:`ModelAdapter.logprobs`."""
         return self.adapter.logprobs(prefixes, ids, mask, group, temperature)

@@ -13,8 +13,8 @@ from avatar.modules.policy import Policy
 class Reference(Policy):
     """A frozen model that the policy is held close to.
 
-    It takes encoded prompts from the policy, so the towers of the two must be the same. No checkpoint holds its weights:
-    they stay where they were loaded from, and :attr:`fingerprint` tells whether they are still those.
+    It takes encoded prompts from the policy, so the towers of the two must be the same. No checkpoint holds its
+    weights: they stay where they were loaded from, and :attr:`fingerprint` tells whether they are still those.
 
     Args:
         path: Folder or hub id; None is what the policy starts from.

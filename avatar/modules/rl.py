@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 import torch
-from jsonargparse import lazy_instance
+from jsonargparse.typing import lazy_instance
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 
@@ -206,7 +206,9 @@ class RLModule(EvaluationModule):
         """Take the counts up again; a checkpoint without all of the policy, or of another reference, is refused."""
         wanted = {k for k in self.state_dict() if not k.startswith("reference.")}
         if missing := sorted(wanted - set(checkpoint["state_dict"])):
-            raise CheckpointError(f"the checkpoint lacks {len(missing)} weights of the policy, the first is {missing[0]!r}")
+            raise CheckpointError(
+                f"the checkpoint lacks {len(missing)} weights of the policy, the first is {missing[0]!r}"
+            )
         state = checkpoint.get("rl", {})
         self.num_generated = state.get("num_generated", 0)
         self._reference_of_checkpoint = state.get("reference")
@@ -248,7 +250,9 @@ def rollout_metrics(rollout: Rollout, prefixes: list[Prefix], media_ids: dict[st
     groups = [experience.rewards[valid & (group == g)] for g in group.unique()]
     same = [float(len(g) < 2 or g.max() == g.min()) for g in groups]
     per_completion = torch.where(experience.mask, rollout.advantages, 0.0).sum(-1) / lengths.clamp(min=1)
-    tokens = {f"tokens/{k}": sum(int((p.ids == i).sum()) for p in prefixes) / len(prefixes) for k, i in media_ids.items()}
+    tokens = {
+        f"tokens/{k}": sum(int((p.ids == i).sum()) for p in prefixes) / len(prefixes) for k, i in media_ids.items()
+    }
     return {
         "reward/mean": float(rewards.mean()) if len(rewards) else 0.0,
         "reward/std": float(rewards.std()) if len(rewards) > 1 else 0.0,

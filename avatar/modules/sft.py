@@ -72,7 +72,10 @@ class SFTModule(EvaluationModule):
         chains = [_chain(prompt) for prompt in batch]
         rows = [self.policy.adapter.tokenize_completion(chain).to(self.device) for chain in chains]
         ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)  # [N, T]
-        mask = torch.arange(ids.shape[1], device=ids.device) < torch.tensor([len(r) for r in rows], device=ids.device)[:, None]
+        mask = (
+            torch.arange(ids.shape[1], device=ids.device)
+            < torch.tensor([len(r) for r in rows], device=ids.device)[:, None]
+        )
         prefixes = self.policy.encode(batch)
         logprobs = self.policy(prefixes, ids, mask, torch.arange(len(batch)), 1.0)
         return -logprobs.sum() / mask.sum(), {"completion/length": mask.sum() / len(batch)}

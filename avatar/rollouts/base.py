@@ -17,7 +17,12 @@ class RolloutEngine(ABC):
 
     @abstractmethod
     def generate(
-        self, adapter: ModelAdapter, prefixes: Sequence[Prefix], num: int, sampling: Sampling, generator: torch.Generator
+        self,
+        adapter: ModelAdapter,
+        prefixes: Sequence[Prefix],
+        num: int,
+        sampling: Sampling,
+        generator: torch.Generator,
     ) -> list[list[Completion]]:
         """[B][num] completions with the log-probs that the policy gave their tokens."""
 

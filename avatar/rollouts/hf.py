@@ -16,7 +16,12 @@ class HFEngine(RolloutEngine):
     """The adapter's own decoding: nothing to synchronise, exact log-probs, no server."""
 
     def generate(
-        self, adapter: ModelAdapter, prefixes: Sequence[Prefix], num: int, sampling: Sampling, generator: torch.Generator
+        self,
+        adapter: ModelAdapter,
+        prefixes: Sequence[Prefix],
+        num: int,
+        sampling: Sampling,
+        generator: torch.Generator,
     ) -> list[list[Completion]]:
         """[B][num] completions."""
         return adapter.generate(prefixes, num, sampling, generator)
