@@ -1,8 +1,8 @@
 r"""The one parser of answers, for rewards and graders alike. It says "unparsed" and never guesses.
 
 The answer is looked for in the ``<answer>`` payload, or in the whole reply where there is no tag. Several tags count
-only if they agree. A reading is ``strict`` when the payload is the answer and nothing else, ``lenient`` when exactly one
-candidate stands out of other words, and ``unparsed`` when there is none or more than one.
+only if they agree. A reading is ``strict`` when the payload is the answer and nothing else, ``lenient`` when exactly
+one candidate stands out of other words, and ``unparsed`` when there is none or more than one.
 """
 
 from __future__ import annotations
@@ -16,11 +16,16 @@ from typing import Literal
 
 How = Literal["strict", "lenient", "unparsed"]
 
-_TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
-_THINK = re.compile(r"<think>.*?</think>", re.DOTALL | re.IGNORECASE)
-_NUMBER = r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][-+]?\d+)?"
-_NUMBER_IN_TEXT = re.compile(r"(?<![\w.])[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?![\w]|\.\d)")
+# Each runs to the end of the text where the closing tag is missing: one pass, and what was cut off is known as such.
+_TAG = re.compile(r"<answer>(.*?)(</answer>|\Z)", re.DOTALL | re.IGNORECASE)
+_THINK = re.compile(r"<think>.*?(</think>|\Z)", re.DOTALL | re.IGNORECASE)
+_DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d+)"
+_NUMBER = re.compile(rf"[-+]?(?:{_DIGITS}(?:\.\d+)?|\.\d+)(?:e[-+]?\d+)?")
+_NUMBER_IN_TEXT = re.compile(rf"(?<![\w.])(?<![eE][-+])[-+]?{_DIGITS}(?:\.\d+)?(?!\w|\.\d)")
+_LOOSE_MINUS = re.compile(r"(?:-\s+|\b(?:minus|negative)\s+)[\d.]", re.IGNORECASE)
+_DENIAL = re.compile(r"\b(?:not|no|never|neither|nor|except)\b|n't\b")
 _WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
+_WORD_IN_TEXT = re.compile(rf"\b(?:{'|'.join(_WORDS)})\b")
 
 
 @dataclass(frozen=True)
@@ -50,9 +55,13 @@ def normalize(text: str) -> str:
 
 
 def payloads(text: str) -> list[str]:
-    """The ``<answer>`` payloads of ``text``; without a tag, the whole reply less its ``<think>`` part."""
-    found = _TAG.findall(text)
-    return [p.strip() for p in found] or [_THINK.sub("", text).strip()]
+    """The ``<answer>`` payloads outside ``<think>``; without a tag, the reply less its thinking, finished or not.
+
+    A payload whose closing tag is missing was cut off, and counts as empty.
+    """
+    spoken = _THINK.sub(lambda m: "" if m[1] else m[0], text)
+    found = [m[1].strip() if m[2] else "" for m in _TAG.finditer(spoken)]
+    return found or [_THINK.sub("", spoken).strip()]
 
 
 def parse_answer(text: str, problem_type: str, options: Sequence[str] = ()) -> Answer:
@@ -104,36 +113,63 @@ def _exact(payload: str) -> Answer:
 
 
 def _number(payload: str) -> Answer:
-    text = normalize(payload)
-    if text in _WORDS:
-        return Answer(float(_WORDS.index(text)), "strict")
-    if text and re.fullmatch(_NUMBER, text) and re.search(r"\d", text):
-        value = float(text.replace(",", ""))
-        return Answer(value, "strict") if math.isfinite(value) else UNPARSED
-    found = {float(m.replace(",", "")) for m in _NUMBER_IN_TEXT.findall(payload)}
-    return Answer(found.pop(), "lenient") if len(found) == 1 else UNPARSED
+    payload = payload.replace("\u2212", "-")
+    if normalize(payload) in _WORDS:
+        return Answer(float(_WORDS.index(normalize(payload))), "strict")
+    text = payload.lower().strip(" \n\t\"'`").rstrip(" \"'`.,;:!")
+    if _NUMBER.fullmatch(text):
+        return _finite(text, "strict")
+    found = {float(m.replace(",", "")): m for m in _NUMBER_IN_TEXT.findall(payload)}
+    in_words = {float(_WORDS.index(w)) for w in _WORD_IN_TEXT.findall(payload.lower())}
+    if len(found) != 1 or in_words - set(found) or _LOOSE_MINUS.search(payload):
+        return UNPARSED
+    return _finite(next(iter(found.values())), "lenient")
+
+
+def _finite(text: str, how: How) -> Answer:
+    value = float(text.replace(",", ""))
+    return Answer(value, how) if math.isfinite(value) else UNPARSED
 
 
 def _choice(payload: str, options: Sequence[str]) -> Answer:
     letters = ascii_uppercase[: len(options)]
-    text, texts = normalize(payload), [normalize(o) for o in options]
-    by_letter = re.fullmatch(rf"\(?([{letters}{letters.lower()}])\)?[.:,]?", payload.strip())
-    by_both = re.fullmatch(rf"\(?([{letters}])(?:\)|[.:])\s*(.+)", payload.strip(), re.DOTALL)
-    candidates = {i for i, option in enumerate(texts) if option == text}
-    if by_letter:
+    payload = " ".join(payload.split())  # and so no run of blanks for a pattern to go back over
+    texts = [normalize(o) for o in options]
+    candidates = {i for i, option in enumerate(texts) if option and option == normalize(payload)}
+    if by_letter := re.fullmatch(rf"\(?([{letters}{letters.lower()}])\)?[.:,]?", payload):
         candidates.add(letters.index(by_letter[1].upper()))
-    if by_both and normalize(by_both[2]) == texts[letters.index(by_both[1])]:
-        candidates.add(letters.index(by_both[1]))
+    by_both = re.fullmatch(rf"\(?([{letters}{letters.lower()}])[).:] ?(.+)", payload)
+    if by_both and (text := normalize(by_both[2])) in texts:
+        letter = letters.index(by_both[1].upper())
+        candidates |= {letter} if texts[letter] == text else {letter, texts.index(text)}  # at odds: two candidates
     if candidates:
         return Answer(candidates.pop(), "strict") if len(candidates) == 1 else UNPARSED
     return _choice_in_words(payload, texts, letters)
 
 
 def _choice_in_words(payload: str, texts: Sequence[str], letters: str) -> Answer:
-    named = re.findall(rf"\(([{letters}])\)|\b(?:answer|option|choice)\s*(?:is|:)?\s*([{letters}])\b(?!')", payload)
-    start = re.match(rf"([{letters}])[.:)](?:\s|$)", payload.strip())
-    found = {letters.index(a or b) for a, b in named} | ({letters.index(start[1])} if start else set())
-    if not found:
-        words = normalize(payload)
-        found = {i for i, t in enumerate(texts) if t and re.search(rf"(?<!\w){re.escape(t)}(?!\w)", words)}
+    found = _letters_named(payload, letters)
+    words = normalize(payload)
+    if not found and not _DENIAL.search(words):
+        found = {i for i, t in enumerate(texts) if t and re.search(_whole(t), words)}
     return Answer(found.pop(), "lenient") if len(found) == 1 else UNPARSED
+
+
+def _letters_named(payload: str, letters: str) -> set[int]:
+    """Options named by letter: after "answer is" and its like, in brackets, in bold, or at the start as ``B.``."""
+    # The article and the pronoun: A or I before a word in small letters, unless that word goes on about the choice.
+    letter = rf"([{letters}])\b(?!')(?!(?<=[AI]) (?!(?:because|since|as|or|and|but)\b)[a-z])"
+    cue = rf"\b(?i:answer|option|choice)(?: (?i:is))?:? ?\**\(?\b{letter}"
+    cue += rf"(?: ?(?:/|,|or|and) ?(?:option )?\b{letter})*"
+    found = {x for m in re.finditer(cue, payload) for x in re.findall(rf"\b[{letters}]\b", m[0])}
+    found |= {x for pair in re.findall(rf"\(([{letters}])\)|^\*\*([{letters}])\*\*", payload) for x in pair if x}
+    if start := re.match(rf"([{letters}])[.:)](?: |$)", payload):
+        found |= {start[1], *re.findall(rf"(?<!\w){letter}", payload)}
+    return {letters.index(x) for x in found}
+
+
+def _whole(text: str) -> str:
+    """A pattern for ``text`` as a whole word, or as a whole number."""
+    before = r"(?<![\w+-])(?<!\d[.,])" if text[0].isdigit() else r"(?<!\w)"
+    after = r"(?!\w|[.,]\d)" if text[-1].isdigit() else r"(?!\w)"
+    return before + re.escape(text) + after

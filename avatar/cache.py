@@ -26,8 +26,10 @@ class ByteCache:
 
     def put(self, key: Any, value: Any, num_bytes: int) -> None:
         """Hold ``value``, which takes ``num_bytes``."""
-        if num_bytes > self.max_bytes or key in self._entries:
+        if num_bytes > self.max_bytes:
             return
+        if key in self._entries:
+            self.num_bytes -= self._entries.pop(key)[1]
         self._entries[key] = (value, num_bytes)
         self.num_bytes += num_bytes
         while self.num_bytes > self.max_bytes:

@@ -81,7 +81,7 @@ def clipped_policy_loss(
     if beta and ref_logprobs is None:
         raise ValueError("beta is not 0, so ref_logprobs must be given")
     log_ratio = torch.where(mask, logprobs - behaviour_logprobs, 0.0)  # mask before exp: inf * 0 is nan
-    ratio = log_ratio.exp()
+    ratio = log_ratio.clamp(max=50.0).exp()
     plain, clipped = ratio * advantages, ratio.clamp(1 - clip_eps_low, 1 + clip_eps_high) * advantages
     policy = completion_mean(-torch.minimum(plain, clipped), mask)
     with torch.no_grad():

@@ -78,6 +78,10 @@ class Registry(Generic[T]):
     def _join_others(self) -> None:
         if self._joined:
             return
-        self._joined = True
-        for entry in entry_points(group=f"avatar.{self.group}"):
-            self.register(entry.name)(entry.load())
+        self._joined = True  # already here: loading an entry may look up others
+        try:
+            for entry in entry_points(group=f"avatar.{self.group}"):
+                self.register(entry.name)(entry.load())
+        except BaseException:
+            self._joined = False
+            raise

@@ -41,7 +41,7 @@ def group_normalized_advantage(rewards: Tensor, group: Tensor, eps: float = 1e-4
     equal = _spread(rewards, index, len(size)) == 0  # [groups]; rounding in the mean must not look like a signal
     centred = torch.where(equal[index], 0.0, centred)
     deviation = (total.index_add(0, index, centred**2) / (size - 1).clamp(min=1)).sqrt()
-    return centred / (deviation[index] + eps)
+    return centred / torch.where(equal, 1.0, deviation + eps)[index]
 
 
 def _spread(rewards: Tensor, index: Tensor, num_groups: int) -> Tensor:

@@ -308,7 +308,7 @@ class OmniAdapter(ModelAdapter):
         allowed = logprobs.index_fill(-1, self.media_ids.to(logprobs.device), -torch.inf)
         if sampling.temperature == 0:
             return allowed.argmax(-1)
-        return torch.multinomial(allowed.exp(), 1, generator=generator)[:, 0]
+        return torch.multinomial(allowed.softmax(-1), 1, generator=generator)[:, 0]
 
     def _completion(self, ids: Tensor, logprobs: Tensor) -> Completion:
         stops = torch.isin(ids, self.stop_ids).nonzero()

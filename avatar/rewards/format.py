@@ -12,7 +12,7 @@ from avatar.rewards.base import REWARDS, Reward, Scored
 from avatar.types import Completion, Prompt
 
 _TAGS = r"</?(?:think|answer)>"
-_INSIDE = rf"(?:(?!{_TAGS}).)+"
+_INSIDE = rf"\s*+(?:(?!{_TAGS}).)+"
 _FORMAT = re.compile(rf"\s*<think>{_INSIDE}</think>\s*<answer>{_INSIDE}</answer>\s*", re.DOTALL)
 
 

@@ -10,7 +10,9 @@ from avatar.data.shards import find_shards, write_shards
 from avatar.errors import DataError
 from avatar.types import Prompt
 
-WAY_OUT = re.compile(r"\b(set|write|copy|re-?encode|convert|replace|remove|check|put|give|rename|repair)\b", re.IGNORECASE)
+WAY_OUT = re.compile(
+    r"\b(set|write|copy|re-?encode|convert|replace|remove|check|put|give|rename|repair)\b", re.IGNORECASE
+)
 
 
 def dataset_of(*folders, **options):
@@ -102,9 +104,7 @@ def test_what_a_position_shows_is_what_its_key_finds(tmp_path, samples):
         dataset = dataset_of(tmp_path / "seed0", tmp_path / "seed1")
     except DataError:
         return  # refusing is right too
-    mixed_up = [
-        i for i in range(10) if not same_clip(dataset[i].clips[0], dataset.by_key(dataset[i].key).clips[0])
-    ]
+    mixed_up = [i for i in range(10) if not same_clip(dataset[i].clips[0], dataset.by_key(dataset[i].key).clips[0])]
     assert mixed_up == []
 
 

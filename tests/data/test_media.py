@@ -135,10 +135,9 @@ def cut_short(mp4, ends):
     for end in ends:
         try:
             clip = decode_clip(mp4[:end], KEY)
-        except DataError as error:
-            assert KEY in str(error)
-        else:
-            taken.append((end, len(clip.frames), clip.fps, len(clip.audio)))
+        except DataError:
+            continue
+        taken.append((end, len(clip.frames), clip.fps, len(clip.audio)))
     return taken
 
 

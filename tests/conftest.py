@@ -1,0 +1,46 @@
+"""Set before torch is imported, as avatar.cli does: see there."""
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ["HF_HUB_OFFLINE"] = "1"  # a test that reaches for the network fails
+
+from pathlib import Path
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="session")
+def micro(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small micro-world with its tiny model: 18 clips for chains, 9 for guesses, 5 to train on, 2 and 4 held out."""
+    from avatar.commands.data import synth
+
+    folder = tmp_path_factory.mktemp("micro")
+    synth(str(folder / "data"), seed=0, scale=0.03)
+    return folder / "data"
+
+
+@pytest.fixture(scope="session")
+def prompts(micro: Path) -> list:
+    """The ten prompts of the dev split: ragged questions, with picture and sound."""
+    from avatar.data.dataset import PromptDataset, PromptStyle
+
+    dataset = PromptDataset([micro / "dev"], PromptStyle(letter_options=False))
+    return [dataset[i] for i in range(len(dataset))]
+
+
+@pytest.fixture
+def adapter(micro: Path):
+    """The tiny model, freshly loaded, towers frozen."""
+    from avatar.models import MediaLimits, load_adapter
+
+    loaded = load_adapter(str(micro / "model"), "float32", "sdpa", MediaLimits(784, 3136, 64))
+    loaded.freeze_towers()
+    return loaded
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Small models on a shared machine: one thread is as fast as two, and steadier."""
+    torch.set_num_threads(1)
