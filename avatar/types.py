@@ -16,7 +16,7 @@ from avatar.errors import ConfigError
 Message = dict[str, Any]  # {"role": str, "content": str | [{"type": "text" | "video" | "audio", ...}]}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Clip:
     """One decoded medium: frames, sound, or both.
 
@@ -62,7 +62,7 @@ class Prompt:
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Completion:
     """What the policy wrote for one prompt.
 
@@ -83,7 +83,7 @@ class Completion:
     step: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Experience:
     """The completions to train on; all that an advantage estimator sees.
 

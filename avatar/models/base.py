@@ -114,15 +114,24 @@ class ModelAdapter(ABC, nn.Module):
         """Whether no tower parameter takes gradients."""
         return not any(p.requires_grad for tower in self.towers() for p in tower.parameters())
 
-    @torch.no_grad()
     def fingerprint(self) -> str:
-        """A hash of names, shapes and up to 1,024 evenly spaced values of each parameter."""
-        digest = hashlib.sha256()
-        for name, parameter in sorted(self.named_parameters()):
-            flat = parameter.detach().flatten()
-            sample = flat[:: max(1, flat.numel() // 1024)][:1024].float().cpu().contiguous()
-            digest.update(f"{name} {tuple(parameter.shape)}".encode() + sample.numpy().tobytes())
-        return digest.hexdigest()[:16]
+        """A hash of all weights, see :func:`fingerprint`."""
+        return fingerprint([self])
+
+    def tower_fingerprint(self) -> str:
+        """A hash of the towers' weights: models that share it encode clips the same."""
+        return fingerprint(self.towers())
+
+
+@torch.no_grad()
+def fingerprint(modules: Sequence[nn.Module]) -> str:
+    """A hash of names, shapes and up to 1,024 evenly spaced values of each parameter."""
+    digest = hashlib.sha256()
+    for name, parameter in (item for module in modules for item in sorted(module.named_parameters())):
+        flat = parameter.detach().flatten()
+        sample = flat[:: max(1, flat.numel() // 1024)][:1024].float().cpu().contiguous()
+        digest.update(f"{name} {tuple(parameter.shape)}".encode() + sample.numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 MODELS: Registry[type[ModelAdapter]] = Registry("model type", "models")

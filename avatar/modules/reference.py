@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from avatar.models.base import Prefix
 from avatar.modules.policy import Policy
+from avatar.types import Prompt
 
 
 class Reference(Policy):
     """A frozen model that the policy is held close to.
 
-    It takes encoded prompts from the policy, so the towers of the two must be the same. No checkpoint holds its
-    weights: they stay where they were loaded from, and :attr:`fingerprint` tells whether they are still those.
+    Where its towers are those of the policy, and stay so, it takes over the policy's encoded prompts; else it encodes
+    them itself. No checkpoint holds its weights: they stay where they were loaded from, and :attr:`fingerprint` tells whether they are still those.
 
     Args:
         path: Folder or hub id; None is what the policy starts from.
         dtype: Of the weights; None is the policy's.
-        kwargs: As for :class:`Policy`.
+        attn_implementation: As transformers names it.
     """
 
     def __init__(self, path: str | None = None, dtype: str | None = None, attn_implementation: str = "sdpa") -> None:
         super().__init__(path or "", dtype or "", attn_implementation)
+        self._shares_towers: bool | None = None
 
     def follow(self, policy: Policy) -> None:
-        """Take path and dtype from ``policy`` where they were not given."""
+        """Take path and dtype from ``policy`` where they were not given, and see clips at its size."""
+        self.limits = policy.limits
         self.path, self.dtype_name = self.path or policy.path, self.dtype_name or policy.dtype_name
 
     def configure_model(self) -> None:
@@ -34,6 +39,14 @@ class Reference(Policy):
         super().configure_model()
         self.adapter.requires_grad_(False).eval()
         self.fingerprint = self.adapter.fingerprint()
+
+    @torch.no_grad()
+    def prefixes(self, prompts: Sequence[Prompt], policy: Policy, encoded: list[Prefix]) -> list[Prefix]:
+        """Encoded prompts for this model: ``encoded`` by ``policy`` if both have the same frozen towers."""
+        if self._shares_towers is None:
+            same = self.adapter.tower_fingerprint() == policy.adapter.tower_fingerprint()
+            self._shares_towers = same and policy.adapter.towers_frozen
+        return encoded if self._shares_towers else self.encode(prompts)
 
     @torch.no_grad()
     def forward(self, *args: Any) -> Tensor:

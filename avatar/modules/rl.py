@@ -129,7 +129,8 @@ class RLModule(EvaluationModule):
         )
         advantages = self.advantage(experience)
         self.rollout = Rollout(batch, completions, experience, parts, advantages)
-        metrics = self._update(prefixes, experience, advantages)
+        ref_prefixes = self.reference.prefixes(batch, self.policy, prefixes) if self.reference else None
+        metrics = self._update(prefixes, ref_prefixes, experience, advantages)
         self._log(metrics | rollout_metrics(self.rollout, prefixes, self.policy.adapter.media_token_ids))
 
     def _generate(self, prefixes: list[Prefix]) -> tuple[list[Completion], Tensor]:
@@ -142,8 +143,10 @@ class RLModule(EvaluationModule):
         self.num_generated += len(completions) * self.trainer.world_size
         return completions, torch.arange(len(groups)).repeat_interleave(self.num_generations)
 
-    def _update(self, prefixes: list[Prefix], experience: Experience, advantages: Tensor) -> dict[str, Any]:
-        loss, metrics = self.objective(prefixes, experience, advantages)
+    def _update(
+        self, prefixes: list[Prefix], ref_prefixes: list[Prefix] | None, experience: Experience, advantages: Tensor
+    ) -> dict[str, Any]:
+        loss, metrics = self.objective(prefixes, ref_prefixes, experience, advantages)
         optimizer, scheduler = self.optimizers(), self.lr_schedulers()
         with self._clock("update"):
             optimizer.zero_grad()  # type: ignore[union-attr]
@@ -157,13 +160,13 @@ class RLModule(EvaluationModule):
         return metrics | {"loss": loss.detach(), "grad_norm": norm, "learning_rate": learning_rate}
 
     def objective(
-        self, prefixes: list[Prefix], experience: Experience, advantages: Tensor
+        self, prefixes: list[Prefix], ref_prefixes: list[Prefix] | None, experience: Experience, advantages: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a batch and its metrics, see :func:`clipped_policy_loss`; completions not valid are left out."""
-        inputs = (prefixes, experience.ids, experience.mask, experience.group, self.sampling.temperature)
+        inputs = (experience.ids, experience.mask, experience.group, self.sampling.temperature)
         with self._clock("score"):
-            ref_logprobs = self.reference(*inputs) if self.reference else None
-            logprobs = self.policy(*inputs)
+            ref_logprobs = self.reference(ref_prefixes, *inputs) if self.reference else None
+            logprobs = self.policy(prefixes, *inputs)
         return clipped_policy_loss(
             logprobs,
             experience.behaviour_logprobs,

@@ -148,6 +148,18 @@ def test_one_empty_shard_among_good_ones_is_named(make_tar, record):
         ShardIndex(make_tar([], name="00001.tar"))
 
 
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE])
+def test_only_plain_files_are_members(make_tar, record, kind):
+    folder = make_tar([("a.json", record.to_json())])
+    with tarfile.open(folder / "00000.tar", "a") as tar:
+        for name in ("a.mp4", "b.json"):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, "/etc/hostname"
+            tar.addfile(info)
+    [entry] = ShardIndex(folder).entries
+    assert (entry.key, list(entry.members)) == ("a", ["json"])
+
+
 def test_a_missing_folder_says_how_to_make_one(tmp_path):
     with pytest.raises(DataError, match=r"nowhere: no such shard folder.*avatar data synth --out"):
         ShardIndex(tmp_path / "nowhere")

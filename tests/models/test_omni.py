@@ -7,6 +7,7 @@ from safetensors.torch import load_file, save_file
 from avatar.errors import CheckpointError, DataError
 from avatar.models import MediaLimits, load_adapter, load_skeleton, pack_skeleton
 from avatar.types import Clip, Prompt, Sampling
+from tests_plain import plain_logprobs
 
 LIMITS = MediaLimits(784, 3136, 64)
 
@@ -23,33 +24,6 @@ def sample(adapter, prompts, num, temperature=1.0, max_new_tokens=12, seed=0):
     sampling = Sampling(temperature, max_new_tokens)
     groups = adapter.generate(prefixes, num, sampling, torch.Generator().manual_seed(seed))
     return prefixes, groups
-
-
-def plain_logprobs(adapter, prompt, completion_ids, temperature=1.0):
-    """The unmodified processor and forward of transformers, one completion at a time."""
-    processor, clip = adapter.processor, prompt.clips[0]
-    text = processor.apply_chat_template(prompt.messages, add_generation_prompt=True, tokenize=False)
-    inputs = processor(
-        text=[text],
-        videos=[clip.frames],
-        audio=[clip.audio.numpy()],
-        load_audio_from_video=True,
-        audio_from_video_indices=[0],
-        seconds_per_chunk=float(adapter.model.config.seconds_per_chunk),
-        position_id_per_seconds=25,
-        videos_kwargs={
-            "do_sample_frames": False,
-            "fps": clip.fps,
-            "cap_pixels_per_frame": True,
-            "size": {"shortest_edge": LIMITS.min_pixels, "longest_edge": LIMITS.max_pixels},
-        },
-        return_tensors="pt",
-    )
-    inputs["input_ids"] = torch.cat([inputs["input_ids"][0], completion_ids])[None]
-    inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
-    logits = adapter.model(**inputs, use_audio_in_video=True).logits[0].float() / temperature
-    scored = torch.log_softmax(logits, -1)[-len(completion_ids) - 1 : -1]
-    return scored.gather(-1, completion_ids[:, None])[:, 0]
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])

@@ -1,0 +1,216 @@
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer
+
+from avatar.advantages import GRPO
+from avatar.data.module import ShardData
+from avatar.errors import CheckpointError, ConfigError
+from avatar.models import MediaLimits, load_adapter
+from avatar.modules import Policy, Reference, RLModule
+from avatar.modules.rl import step_seed
+from avatar.rewards import Reward, Scored
+from tests_plain import plain_logprobs
+
+LIMITS = MediaLimits(784, 3136, 64)
+
+
+class LastToken(Reward):
+    """Random-looking and never the same over a group: what the tiny untrained model writes earns it some spread."""
+
+    def __call__(self, prompts, completions, group):
+        rewards = torch.tensor([float(int(c.ids.sum()) % 7) for c in completions])
+        return Scored(rewards, torch.ones(len(rewards), dtype=torch.bool))
+
+
+class SkipsTheFirst(LastToken):
+    """A judge that could not judge the first completion."""
+
+    def __call__(self, prompts, completions, group):
+        scored = super().__call__(prompts, completions, group)
+        return Scored(scored.rewards, torch.arange(len(completions)) > 0)
+
+
+class KeepGradients(Callback):
+    def __init__(self):
+        self.gradients, self.weights = {}, {}
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        self.weights = {k: v.clone() for k, v in module.policy.state_dict().items()}
+
+    def on_before_optimizer_step(self, trainer, module, optimizer):
+        self.gradients = {k: p.grad.clone() for k, p in module.policy.named_parameters() if p.grad is not None}
+
+
+@pytest.fixture
+def reference_folder(adapter, tmp_path):
+    """A model a little away from the policy, towers too, so that the KL term has a gradient."""
+    with torch.no_grad():
+        generator = torch.Generator().manual_seed(1)
+        for parameter in adapter.model.parameters():
+            parameter += 0.02 * torch.randn(parameter.shape, generator=generator)
+    adapter.save_pretrained(tmp_path / "reference")
+    return tmp_path / "reference"
+
+
+def module_of(micro: Path, **kwargs) -> RLModule:
+    policy = Policy(str(micro / "model"), dtype="float32", min_pixels=784, max_pixels=3136)
+    defaults = {"num_generations": 4, "max_new_tokens": 10, "max_grad_norm": 1e9, "rewards": [LastToken()]}
+    return RLModule(policy, **(defaults | kwargs))
+
+
+def fit(module: RLModule, micro: Path, tmp_path: Path, steps: int = 1, callbacks=(), ckpt_path=None) -> Trainer:
+    torch.manual_seed(0)
+    data = ShardData(train=str(micro / "train"), batch_size=2, letter_options=False)
+    trainer = Trainer(
+        max_steps=steps,
+        max_epochs=-1,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+        callbacks=list(callbacks),
+    )
+    trainer.fit(module, data, ckpt_path=ckpt_path)
+    return trainer
+
+
+def plain_loss(module, reference, rollout, weights, beta=0.1, eps=0.2):
+    """One completion after the other, through the unmodified processor and forward of transformers."""
+    adapter = module.policy.adapter
+    module.policy.load_state_dict(weights)
+    experience, losses = rollout.experience, []
+    for i, completion in enumerate(rollout.completions):
+        if not experience.valid[i]:
+            continue
+        mates = [j for j in range(len(rollout.completions)) if experience.group[j] == experience.group[i]]
+        scores = torch.tensor([experience.rewards[j] for j in mates if experience.valid[j]])
+        deviation = (((scores - scores.mean()) ** 2).sum() / (len(scores) - 1)).sqrt()  # ddof 1
+        advantage = (experience.rewards[i] - scores.mean()) / (deviation + 1e-4)
+        prompt = rollout.prompts[int(experience.group[i])]
+        logprobs = plain_logprobs(adapter, prompt, completion.ids)
+        with torch.no_grad():
+            ref_logprobs = plain_logprobs(reference, prompt, completion.ids)
+        ratio = (logprobs - completion.behaviour_logprobs).exp()
+        policy = -torch.minimum(ratio * advantage, ratio.clamp(1 - eps, 1 + eps) * advantage)
+        kl = (ref_logprobs - logprobs).exp() - (ref_logprobs - logprobs) - 1
+        losses.append((policy + beta * kl).mean())  # over the completion's own tokens
+    return torch.stack(losses).mean()  # over completions
+
+
+@pytest.mark.parametrize("reward", [LastToken, SkipsTheFirst])
+@pytest.mark.parametrize("freeze_towers", [True, False])
+def test_the_gradient_of_a_step_equals_that_of_a_plain_loop_over_completions(
+    micro, tmp_path, reference_folder, reward, freeze_towers
+):
+    module, keep = module_of(micro, reference=Reference(str(reference_folder)), rewards=[reward()]), KeepGradients()
+    module.policy.freeze_towers = freeze_towers
+    fit(module, micro, tmp_path, callbacks=[keep])
+    lengths = {len(c.ids) for c in module.rollout.completions}
+    assert len(lengths) > 1, "the batch must be ragged for this test to mean something"
+    module.policy.zero_grad()
+    reference = load_adapter(str(reference_folder), "float32", "sdpa", LIMITS)
+    plain_loss(module, reference, module.rollout, keep.weights).backward()
+    plain = {k: p.grad for k, p in module.policy.named_parameters() if p.grad is not None}
+    assert set(keep.gradients) == set(plain), "a parameter has a gradient in one way and none in the other"
+    assert any("audio_tower" in name for name in plain) is not freeze_towers
+    for name in plain:
+        error = (keep.gradients[name] - plain[name]).norm() / plain[name].norm().clamp(min=1e-12)
+        assert error < 1e-5, f"{name}: {error:.1e}"
+
+
+def test_on_fresh_data_every_ratio_is_one_and_nothing_is_clipped(micro, tmp_path):
+    module = module_of(micro)
+    module.log_dict = lambda metrics: seen.append(metrics)
+    seen: list = []
+    fit(module, micro, tmp_path, steps=2)
+    for metrics in seen:
+        assert metrics["ratio/mean"] == pytest.approx(1.0, abs=1e-5)
+        assert metrics["ratio/max"] == pytest.approx(1.0, abs=1e-4)
+        assert metrics["clip_share"] == 0
+    assert seen[0]["kl"] == pytest.approx(0.0, abs=1e-6)  # the policy has not moved yet
+    assert seen[1]["kl"] > 0
+
+
+def test_completions_are_counted_and_dated(micro, tmp_path):
+    module = module_of(micro)
+    fit(module, micro, tmp_path, steps=3)
+    assert module.num_generated == 3 * 2 * 4  # steps x prompts x generations
+    assert {c.step for c in module.rollout.completions} == {3}
+    assert module.rollout.experience.group.tolist() == [0] * 4 + [1] * 4
+
+
+def test_without_a_kl_term_no_reference_is_loaded(micro, tmp_path):
+    module = module_of(micro, beta=0.0, reference=Reference("nowhere"))
+    fit(module, micro, tmp_path)
+    assert module.reference is None
+
+
+def test_the_reference_does_not_move_and_lies_in_no_checkpoint(micro, tmp_path):
+    module = module_of(micro, optimizer=lambda p: torch.optim.SGD(p, lr=1.0))
+    trainer = fit(module, micro, tmp_path)
+    assert module.reference.fingerprint == module.reference.adapter.fingerprint()
+    assert module.policy.adapter.fingerprint() != module.reference.fingerprint
+    trainer.save_checkpoint(tmp_path / "x.ckpt")
+    checkpoint = torch.load(tmp_path / "x.ckpt", weights_only=True)
+    assert all(k.startswith("policy.") for k in checkpoint["state_dict"])
+    assert checkpoint["rl"]["reference"] == {
+        "path": str(micro / "model"),
+        "fingerprint": module.reference.fingerprint,
+    }
+
+
+def test_another_reference_than_the_checkpoints_is_refused(micro, tmp_path, reference_folder):
+    trainer = fit(module_of(micro), micro, tmp_path)
+    trainer.save_checkpoint(tmp_path / "x.ckpt")
+    with pytest.raises(CheckpointError, match="another model"):
+        other = module_of(micro, reference=Reference(str(reference_folder)))
+        fit(other, micro, tmp_path, steps=2, ckpt_path=tmp_path / "x.ckpt")
+
+
+def test_a_checkpoint_without_all_of_the_policy_is_refused(micro, tmp_path):
+    trainer = fit(module_of(micro), micro, tmp_path)
+    trainer.save_checkpoint(tmp_path / "x.ckpt")
+    checkpoint = torch.load(tmp_path / "x.ckpt", weights_only=True)
+    checkpoint["state_dict"].popitem()
+    torch.save(checkpoint, tmp_path / "y.ckpt")
+    with pytest.raises(CheckpointError, match="lacks 1 weights"):
+        fit(module_of(micro), micro, tmp_path, steps=2, ckpt_path=tmp_path / "y.ckpt")
+
+
+def test_a_group_without_spread_and_without_kl_moves_nothing(micro, tmp_path):
+    class Same(LastToken):
+        def __call__(self, prompts, completions, group):
+            return Scored(torch.ones(len(completions)), torch.ones(len(completions), dtype=torch.bool))
+
+    module, keep = module_of(micro, beta=0.0, rewards=[Same()]), KeepGradients()
+    fit(module, micro, tmp_path, callbacks=[keep])
+    assert all((gradient == 0).all() for gradient in keep.gradients.values())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"num_generations": 1}, "num_generations must be at least 2, got 1"),
+        ({"temperature": 0.0}, "temperature must be above 0"),
+        ({"beta": -0.1}, "beta must be 0 or more"),
+        ({"rewards": []}, "rewards is empty"),
+        ({"max_new_tokens": 0}, "max_new_tokens must be at least 1"),
+    ],
+)
+def test_a_wrong_argument_is_told_before_anything_is_loaded(wrong, message):
+    with pytest.raises(ConfigError, match=message):
+        RLModule(Policy("nowhere"), **wrong)
+
+
+def test_an_estimators_own_floor_is_checked():
+    with pytest.raises(ConfigError, match="eps"):
+        GRPO(eps=-1)
+
+
+def test_steps_and_ranks_draw_from_different_streams():
+    seeds = {step_seed(seed, step, rank) for seed in range(3) for step in range(50) for rank in range(8)}
+    assert len(seeds) == 3 * 50 * 8

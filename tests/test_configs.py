@@ -1,0 +1,52 @@
+"""Every YAML parses against the code, names every argument by a name that exists, and says nothing twice."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from avatar.cli import main
+from avatar.commands.train import AvatarCLI
+
+ROOT = Path(__file__).parent.parent
+CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_config_parses_and_its_objects_can_be_made(path, monkeypatch):
+    monkeypatch.setattr(AvatarCLI, "_run_subcommand", lambda self, subcommand: None)
+    monkeypatch.chdir(ROOT)
+    cli = AvatarCLI(["fit", "--config", str(path), "--trainer.accelerator=cpu", "--trainer.precision=null"])
+    given = yaml.safe_load(path.read_text())
+    assert type(cli.model).__name__ == given["model"]["class_path"]
+    assert cli.trainer.max_steps == given["trainer"]["max_steps"]
+
+
+def test_print_config_gives_back_what_was_overridden(capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(SystemExit) as stopped:
+        main(["fit", "--config", "configs/micro/grpo.yaml", "--model.num_generations", "4", "--print_config"])
+    assert stopped.value.code == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["model"]["init_args"]["num_generations"] == 4
+    assert printed["model"]["init_args"]["beta"] == 0.1
+
+
+def test_a_later_config_goes_over_an_earlier_one(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT)
+    over = tmp_path / "over.yaml"
+    over.write_text("model:\n  init_args:\n    num_generations: 4\n")
+    with pytest.raises(SystemExit):
+        main(["fit", "--config", "configs/micro/grpo.yaml", "--config", str(over), "--print_config"])
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["model"]["init_args"]["num_generations"] == 4
+    assert printed["model"]["init_args"]["temperature"] == 1.0
+
+
+@pytest.mark.parametrize("command", ["--help", "--version"])
+def test_the_dispatcher_answers_without_opening_a_room(command):
+    script = f"import sys; from avatar.cli import main; main(['{command}']); print(sorted(m for m in sys.modules))"
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert not any(f"'{heavy}'" in out for heavy in ("torch", "lightning", "transformers", "jsonargparse", "rich"))
