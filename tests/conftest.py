@@ -40,7 +40,7 @@ def adapter(micro: Path):
     return loaded
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="session", autouse=True)
 def one_thread():
-    """Small models on a shared machine: one thread is as fast as two, and steadier."""
+    """Small models on a shared machine: one thread is steadier, and as many give the same bits."""
     torch.set_num_threads(1)

@@ -55,7 +55,7 @@ def test_the_estimator_that_contributing_shows_works():
         "Tensor": torch.Tensor,
         "torch": torch,
     }
-    exec(code, names)
+    exec(code, names)  # noqa: S102
     completions = [Completion(torch.tensor([1, 2]), torch.zeros(2), "", True)] * 5
     rewards, group = torch.tensor([0.0, 2.0, 1.0, 1.0, 4.0]), torch.tensor([0, 0, 1, 1, 1])
     experience = Experience.from_completions(completions, group, rewards, torch.ones(5, dtype=torch.bool))

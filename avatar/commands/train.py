@@ -34,6 +34,7 @@ from avatar.modules.callbacks import (
 )
 from avatar.modules.logs import RunLogger
 
+NAMED_CHECKPOINTS = ("last", "best")
 EVALUATING = ("validate", "test", "predict")
 # What the Trainer does unless a config says otherwise.
 TRAINER_DEFAULTS = {
@@ -118,6 +119,9 @@ class AvatarCLI(LightningCLI):
             _set_option(args, "--ckpt_path", str(self.checkpoint))
         config = parser.parse_args(args)
         chosen = config[self.subcommand_name]
+        if chosen.ckpt_path in NAMED_CHECKPOINTS:
+            self.checkpoint = named_checkpoint(chosen.ckpt_path, chosen.trainer)
+            self.stored, chosen.ckpt_path = read_checkpoint(self.checkpoint), str(self.checkpoint)
         self.data_root = chosen.trainer.default_root_dir
         if chosen.get("benchmark"):
             self._use_benchmark(config, chosen)
@@ -213,17 +217,32 @@ def read_checkpoint(path: Path) -> StoredModel:
         raise CheckpointError(f"{path}: not a readable checkpoint ({reason})") from None
 
 
+def named_checkpoint(name: str, trainer: Namespace) -> Path:
+    """``last`` or ``best`` of the run that a config describes.
+
+    Raises:
+        CheckpointError: There is none; starting afresh in its place would be a surprise.
+    """
+    folder = Path(trainer.default_root_dir) / "checkpoints"
+    for callback in trainer.callbacks or []:
+        if callback.class_path.endswith("RunCheckpoint") and callback.init_args.dirpath:
+            folder = Path(callback.init_args.dirpath)
+    if not (folder / f"{name}.ckpt").is_file():
+        raise CheckpointError(f"--ckpt_path {name}: no {name}.ckpt in {folder}; leave the option out to start afresh")
+    return folder / f"{name}.ckpt"
+
+
 def resolve_checkpoint(given: str | None, subcommand: str, has_config: bool) -> Path | None:
     """The file that ``--ckpt_path`` means; ``last`` and ``best`` without a config are the newest under ``runs/``.
 
-    With a config they are left to Lightning, which looks in the run folder.
+    With a config they are of the run that it describes, see :func:`named_checkpoint`.
 
     Raises:
         CheckpointError: There is no such file.
     """
-    if given is None or (given in ("last", "best") and has_config):
+    if given is None or (given in NAMED_CHECKPOINTS and has_config):
         return None
-    if given in ("last", "best"):
+    if given in NAMED_CHECKPOINTS:
         found = sorted(Path("runs").glob(f"**/{given}.ckpt"), key=lambda p: p.stat().st_mtime)
         if not found:
             raise CheckpointError(f"--ckpt_path {given}: no {given}.ckpt under runs/; give the file, or --config")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -94,8 +95,27 @@ def build_config(
     seconds_per_chunk: int = 1,
 ) -> Qwen2_5OmniThinkerConfig:
     """Sub-configs of the thinker at ``hidden_size``; heads of 16, grouped-query attention, one layer per tower."""
+    token = tokenizer.convert_tokens_to_ids
+    return Qwen2_5OmniThinkerConfig(
+        text_config=_text_config(tokenizer, hidden_size, num_layers),
+        audio_config=_audio_config(hidden_size, num_mel_bins),
+        vision_config=_vision_config(hidden_size),
+        image_token_id=token("<|IMAGE|>"),
+        audio_token_id=token("<|AUDIO|>"),
+        video_token_id=token("<|VIDEO|>"),
+        vision_start_token_id=token("<|vision_bos|>"),
+        vision_end_token_id=token("<|vision_eos|>"),
+        audio_start_token_id=token("<|audio_bos|>"),
+        audio_end_token_id=token("<|audio_eos|>"),
+        position_id_per_seconds=25,
+        seconds_per_chunk=seconds_per_chunk,
+        tie_word_embeddings=False,
+    )
+
+
+def _text_config(tokenizer: Qwen2TokenizerFast, hidden_size: int, num_layers: int) -> dict[str, Any]:
     heads = hidden_size // 16
-    text = {
+    return {
         "vocab_size": len(tokenizer),
         "hidden_size": hidden_size,
         "intermediate_size": 4 * hidden_size,
@@ -110,21 +130,27 @@ def build_config(
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
     }
-    audio = {
+
+
+def _audio_config(hidden_size: int, num_mel_bins: int) -> dict[str, Any]:
+    return {
         "d_model": hidden_size,
         "encoder_layers": 1,
-        "encoder_attention_heads": heads,
+        "encoder_attention_heads": hidden_size // 16,
         "encoder_ffn_dim": 4 * hidden_size,
         "num_mel_bins": num_mel_bins,
         "max_source_positions": 1500,
         "n_window": 50,
         "output_dim": hidden_size,
     }
-    vision = {
+
+
+def _vision_config(hidden_size: int) -> dict[str, Any]:
+    return {
         "depth": 1,
         "hidden_size": hidden_size,
         "intermediate_size": 4 * hidden_size,
-        "num_heads": heads,
+        "num_heads": hidden_size // 16,
         "out_hidden_size": hidden_size,
         "fullatt_block_indexes": [0],
         "patch_size": 14,
@@ -132,21 +158,6 @@ def build_config(
         "temporal_patch_size": 2,
         "window_size": 112,
     }
-    return Qwen2_5OmniThinkerConfig(
-        text_config=text,
-        audio_config=audio,
-        vision_config=vision,
-        image_token_id=tokenizer.convert_tokens_to_ids("<|IMAGE|>"),
-        audio_token_id=tokenizer.convert_tokens_to_ids("<|AUDIO|>"),
-        video_token_id=tokenizer.convert_tokens_to_ids("<|VIDEO|>"),
-        vision_start_token_id=tokenizer.convert_tokens_to_ids("<|vision_bos|>"),
-        vision_end_token_id=tokenizer.convert_tokens_to_ids("<|vision_eos|>"),
-        audio_start_token_id=tokenizer.convert_tokens_to_ids("<|audio_bos|>"),
-        audio_end_token_id=tokenizer.convert_tokens_to_ids("<|audio_eos|>"),
-        position_id_per_seconds=25,
-        seconds_per_chunk=seconds_per_chunk,
-        tie_word_embeddings=False,
-    )
 
 
 def write_tiny_model(folder: str | Path, corpus: Iterable[str], seed: int = 0, **config: int) -> Path:

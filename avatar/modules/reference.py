@@ -17,7 +17,8 @@ class Reference(Policy):
     """A frozen model that the policy is held close to.
 
     Where its towers are those of the policy, and stay so, it takes over the policy's encoded prompts; else it encodes
-    them itself. No checkpoint holds its weights: they stay where they were loaded from, and :attr:`fingerprint` tells whether they are still those.
+    them itself. No checkpoint holds its weights: they stay where they were loaded from, and :attr:`fingerprint` tells
+    whether they are still those.
 
     Args:
         path: Folder or hub id; None is what the policy starts from.

@@ -3,11 +3,11 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tests_plain import plain_logprobs
 
 from avatar.errors import CheckpointError, DataError
 from avatar.models import MediaLimits, load_adapter, load_skeleton, pack_skeleton
 from avatar.types import Clip, Prompt, Sampling
-from tests_plain import plain_logprobs
 
 LIMITS = MediaLimits(784, 3136, 64)
 
@@ -85,9 +85,9 @@ def test_a_completion_ends_with_its_stop_token_or_at_the_limit(adapter, prompts)
 
 def test_a_frozen_clip_goes_through_the_towers_once(adapter, prompts):
     first = adapter.encode(prompts)
-    calls = adapter.tower_calls
+    calls = adapter.clips.num_calls
     again = adapter.encode(prompts)
-    assert adapter.tower_calls == calls == 1
+    assert adapter.clips.num_calls == calls == 1
     for a, b in zip(first, again, strict=True):
         assert torch.equal(a.video_features, b.video_features)
         assert torch.equal(a.position_ids, b.position_ids)
@@ -97,10 +97,10 @@ def test_nothing_is_kept_while_the_towers_learn(adapter, prompts):
     adapter.freeze_towers(False)
     prefix = adapter.encode(prompts[:1])[0]
     assert prefix.video_features.requires_grad
-    assert len(adapter.cache) == 0
-    calls = adapter.tower_calls
+    assert len(adapter.clips.cache) == 0
+    calls = adapter.clips.num_calls
     adapter.encode(prompts[:1])
-    assert adapter.tower_calls == calls + 1
+    assert adapter.clips.num_calls == calls + 1
 
 
 def test_clips_encoded_together_equal_clips_encoded_alone(adapter, prompts):
