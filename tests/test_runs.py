@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import shlex
 import shutil
@@ -226,6 +227,7 @@ WRONG = [
     ),
     ("fit --config nowhere.yaml", r"nowhere.yaml"),
     ("fit", r"--model is missing"),
+    ("test --benchmark micro", r"--model.policy is missing"),
     ("fti", r"unknown command 'fti'\. Did you mean 'fit'\?"),
     ("test --benchmark mirco", r"unknown benchmark 'mirco'\. Did you mean 'micro'\?"),
     ("test --benchmark micro --benchmark_root nowhere --ckpt_path last", r"nowhere: no such shard folder"),
@@ -291,7 +293,9 @@ def test_every_command_of_the_readme_runs_as_it_stands(tmp_path, monkeypatch):
 def test_ctrl_c_saves_and_the_run_goes_on_from_there(whole):
     command = [sys.executable, "-m", "avatar.cli", *shlex.split(GRPO), "--trainer.default_root_dir=runs/stopped"]
     command += ["--trainer.max_steps=400"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
     metrics, deadline = Path("runs/stopped/metrics.csv"), time.monotonic() + 120
     while time.monotonic() < deadline and not (metrics.exists() and len(metrics.read_text().splitlines()) > 4):
         time.sleep(0.1)

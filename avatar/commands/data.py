@@ -12,14 +12,15 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import Progress, track
 from rich.table import Table
+from rich.text import Text
 
-from avatar.data.media import decode_clip
+from avatar.data.dataset import Failure, PromptDataset, PromptStyle
 from avatar.data.micro import KINDS, SPLITS, Scene, draw_split, language, render_mp4
 from avatar.data.schema import Record
-from avatar.data.shards import stream_samples, write_shards
-from avatar.errors import ConfigError, DataError
+from avatar.data.shards import write_shards
+from avatar.errors import ConfigError
 from avatar.models.tiny import write_tiny_model
 
 
@@ -80,25 +81,22 @@ def _render(split: str, num: int, seed: int, advance: Any) -> Iterator[tuple[str
 
 
 def validate(folder: str) -> int:
-    """Decode every clip of a shard folder; exit 1 if one cannot be read.
+    """Decode every clip that a question of a shard folder shows; exit 1 if a clip or a question cannot be read.
 
     Args:
         folder: Holds ``*.tar``.
     """
-    clips, questions, failures = 0, 0, {}
-    with Progress() as progress:
-        task = progress.add_task(f"validating {folder}", total=None)
-        for key, mp4, records in stream_samples(folder):
-            clips, questions = clips + 1, questions + len(records)
-            try:
-                decode_clip(mp4, key, use_audio=any(r.use_audio_in_video for r in records))
-            except DataError as error:
-                failures[key] = str(error)
-            progress.advance(task)
-    table = Table(title=folder)
-    for name, value in (("clips", clips), ("questions", questions), ("unreadable", len(failures))):
+    dataset = PromptDataset([folder], PromptStyle())
+    clips, reasons = set(), {}
+    for item in track((dataset[i] for i in range(len(dataset))), "validating", len(dataset)):
+        if isinstance(item, Failure):
+            reasons[item.reason] = item.key  # once for a clip, however many questions show it
+        else:
+            clips |= {clip.key for clip in item.clips}
+    table = Table(title=Text(folder, "table.title"))
+    for name, value in (("clips", len(clips)), ("questions", len(dataset)), ("unreadable", len(reasons))):
         table.add_row(name, str(value))
-    for reason in failures.values():
-        table.add_row("", reason)
+    for reason in reasons:
+        table.add_row("", Text(reason))  # as it is: brackets in a plain string would be markup
     Console().print(table)
-    return 1 if failures or not clips else 0
+    return 1 if reasons else 0

@@ -61,6 +61,8 @@ def explain(message: str, options: Iterable[str] = ()) -> str:
         return match[1]  # a nested parser has found it
     if match := re.search(r"^\s*(?:- )?--([\w.]+): (expected .*)$", message, re.MULTILINE):
         return f"--{key.split('.')[0]}.{match[1]}: {match[2]}"
+    if match := re.search(r"^\s*(?:- )?--([\w.]+) (is missing: .*)$", message, re.MULTILINE):
+        return f"--{key.split('.')[0]}.{match[1]} {match[2]}"
     if match := re.search(r"[Uu]nrecognized arguments: (\S+)", message):
         name = match[1].split("=")[0]
         return f"unknown argument {name}.{did_you_mean(name, list(options))}"
@@ -74,7 +76,7 @@ def explain(message: str, options: Iterable[str] = ()) -> str:
     if match := re.search(r"Expected a dot import path string: (\S+)|No module named ['\"](\S+)['\"]", message):
         return _unknown_class(key, match[1] or match[2])
     if match := re.search(r"following arguments are required: (\S+)", message):
-        return f"--{match[1].split('.', 1)[-1]} is missing: give it, or --config FILE that holds it"
+        return f"--{match[1].split('.', 1)[-1]} is missing: give it, or --config FILE or --ckpt_path FILE that holds it"
     if match := re.search(r"Expected an? (?:<class ')?(\w+)(?:'>)?\. Got value: (.*)", message):
         return f"--{key}: expected {match[1]}, got {match[2]!r}"
     return _shorten(message)

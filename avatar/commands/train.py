@@ -117,6 +117,8 @@ class AvatarCLI(LightningCLI):
         args = [a for a in self.raw_args]
         if self.checkpoint:
             _set_option(args, "--ckpt_path", str(self.checkpoint))
+        if benchmark := _option(args, "--benchmark"):
+            BENCHMARKS[benchmark]  # a misspelt name is answered before anything else
         config = parser.parse_args(args)
         chosen = config[self.subcommand_name]
         if chosen.ckpt_path in NAMED_CHECKPOINTS:
@@ -133,7 +135,6 @@ class AvatarCLI(LightningCLI):
         self.config = config
 
     def _use_benchmark(self, config: Namespace, chosen: Namespace) -> None:
-        BENCHMARKS[chosen.benchmark]  # a misspelt name is answered here
         if chosen.swap not in (None, "audio", "video"):
             raise ConfigError(f"--swap must be audio or video, got {chosen.swap!r}")
         data = {"benchmark": chosen.benchmark, "root": chosen.benchmark_root, "swap": chosen.swap}

@@ -56,13 +56,14 @@ class PromptDataset:
             would not notice.
 
     Raises:
-        DataError: A folder or a shard is missing, empty or broken.
+        DataError: A folder or a shard is missing, empty or broken, or two folders hold records of one key.
     """
 
     def __init__(
         self, folders: Sequence[str | Path], style: PromptStyle, cache_mb: int = 256, swap: Swap | None = None
     ) -> None:
         self.indexes = [ShardIndex(folder) for folder in folders]
+        _check_keys(self.indexes)
         self.style, self.swap = style, swap
         self._where = [(index, i) for index in self.indexes for i in range(len(index))]
         self._clips = ByteCache(cache_mb * 2**20)
@@ -100,7 +101,10 @@ class PromptDataset:
             return clip
         other = self._decoded(index, index.next_sample(entry), name, record.use_audio_in_video)
         picture, sound = (other, clip) if self.swap == "video" else (clip, other)
-        return replace(picture, audio=sound.audio, key=f"{picture.key} with the sound of {sound.key}")
+        audio = sound.audio
+        if audio is not None and picture.frames is not None:  # a longer sound would tell that it is another clip's
+            audio = audio[: int(len(picture.frames) / picture.fps * sound.sample_rate)].clone()
+        return replace(picture, audio=audio, key=f"{picture.key} with the sound of {sound.key}")
 
     def _decoded(self, index: ShardIndex, entry: Entry, name: str, use_audio: bool) -> Clip:
         key = f"{index.folder}/{entry.sample}.{name}{'' if use_audio else ' without sound'}"
@@ -108,9 +112,21 @@ class PromptDataset:
         if clip is None:
             if name not in entry.members:
                 raise DataError(
-                    f"{entry.record.shard}: {entry.key} names media {name!r}, but there is no {entry.sample}.{name}"
+                    f"{entry.record.shard}: {entry.key} names media {name!r}, but there is no {entry.sample}.{name}; "
+                    "put it there or remove the record, then write the shard again"
                 )
-            clip = decode_clip(entry.members[name].read(), key, self.style.max_frames, use_audio)
+            where = f"{entry.record.shard}: {entry.sample}.{name}"
+            clip = decode_clip(entry.members[name].read(), where, self.style.max_frames, use_audio)
+            clip = replace(clip, key=key)
             frames = clip.frames.numel() if clip.frames is not None else 0
             self._clips.put(key, clip, frames + 4 * (clip.audio.numel() if clip.audio is not None else 0))
         return clip
+
+
+def _check_keys(indexes: Sequence[ShardIndex]) -> None:
+    homes: dict[str, Path] = {}
+    for index in indexes:
+        folder = index.folder.resolve()  # one folder may come in several phases
+        for entry in index.entries:
+            if (home := homes.setdefault(entry.key, folder)) != folder:
+                raise DataError(f"key {entry.key!r} is both in {home} and in {folder}; rename it in one of them")

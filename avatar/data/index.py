@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from avatar.data.shards import find_shards
+from webdataset.tariterators import base_plus_ext
+
+from avatar.data.shards import find_shards, list_members
 from avatar.errors import DataError
 
 
@@ -54,17 +55,23 @@ class ShardIndex:
         folder: Holds ``*.tar``.
 
     Raises:
-        DataError: The folder or its shards are missing, a shard is broken or holds no question, or a key comes twice.
+        DataError: The folder or its shards are missing, a shard is broken or holds no question, or a key comes twice
+            or a sample in two shards.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.entries: list[Entry] = []
         self._by_key: dict[str, int] = {}
+        home: dict[str, Path] = {}
         for shard in find_shards(folder):
             for entry in _entries(shard):
                 if entry.key in self._by_key:
-                    raise DataError(f"{shard}: key {entry.key!r} comes twice in {self.folder}")
+                    raise DataError(f"{shard}: key {entry.key!r} comes twice in {self.folder}; rename one of them")
+                if home.setdefault(entry.sample, shard) != shard:
+                    raise DataError(
+                        f"{shard}: sample {entry.sample!r} is in {home[entry.sample]} too; rename one of them"
+                    )
                 self._by_key[entry.key] = len(self.entries)
                 self.entries.append(entry)
 
@@ -95,10 +102,7 @@ class ShardIndex:
 
 
 def _entries(shard: Path) -> list[Entry]:
-    samples: dict[str, dict[str, Span]] = {}
-    for name, span in _members(shard):
-        sample, _, extension = name.partition(".")
-        samples.setdefault(sample, {})[extension.lower()] = span
+    samples = _samples(shard)
     entries = []
     for sample, members in samples.items():
         for extension in sorted(e for e in members if e == "json" or e.endswith(".json")):
@@ -109,14 +113,14 @@ def _entries(shard: Path) -> list[Entry]:
     return entries
 
 
-def _members(shard: Path) -> list[tuple[str, Span]]:
-    try:
-        with tarfile.open(shard, "r:") as tar:
-            found = [(m.name, Span(shard, m.offset_data, m.size)) for m in tar if m.isfile()]
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise DataError(f"{shard}: not a readable tar ({error})") from None
-    end = shard.stat().st_size
-    for name, span in found:
-        if span.offset + span.size > end:
-            raise DataError(f"{shard}: truncated inside {name!r}; write or copy the shard again")
-    return found
+def _samples(shard: Path) -> dict[str, dict[str, Span]]:
+    samples: dict[str, dict[str, Span]] = {}
+    for member in list_members(shard):
+        sample, extension = base_plus_ext(member.name)
+        if sample is None:  # no extension, or a hidden file
+            continue
+        members = samples.setdefault(sample, {})
+        if extension.lower() in members:
+            raise DataError(f"{shard}: member {member.name!r} comes twice; write the shard again with one of them")
+        members[extension.lower()] = Span(shard, member.offset_data, member.size)
+    return samples

@@ -42,12 +42,17 @@ def plan_epoch(sizes: Sequence[int], batches: Sequence[int | None], batch_size: 
         batch_size: Records a batch.
         seed: Of the shuffling.
         epoch: Which pass this is.
+
+    Raises:
+        DataError: Batches are wanted of a phase without records.
     """
     plan: list[list[int]] = []
     start = 0
     for phase, (size, count) in enumerate(zip(sizes, batches, strict=True)):
         rng = Random(f"{seed}/{epoch}/{phase}")
         wanted = size if count is None else count * batch_size
+        if wanted > 0 and size < 1:
+            raise DataError(f"phase {phase}: {count} batches are wanted, but it has no records; give another folder")
         order: list[int] = []
         while len(order) < wanted:
             order += rng.sample(range(start, start + size), size)
@@ -60,7 +65,8 @@ class PromptLoader:
     """Iterates over a plan of batches; each is a list of prompts, shorter where records failed, never empty.
 
     Its state is (epoch, batches handed out), so training goes on exactly where a checkpoint was taken, whatever the
-    number of workers had fetched ahead.
+    number of workers had fetched ahead. Without ``resumable`` each iteration is a whole one, also after one that was
+    left in the middle, as a validation may be.
 
     Args:
         dataset: The prompts.
@@ -70,14 +76,16 @@ class PromptLoader:
         rank: Of this process; it takes every ``world_size``-th batch.
         world_size: Number of processes.
         even: Leave out the last batches that not every process would get one of, as training in step needs.
+        resumable: Go on where the last iteration was left; else start anew.
     """
 
     def __init__(
         self, dataset: PromptDataset, plans: Any, num_workers: int = 0, on_error: str = "skip",
-        rank: int = 0, world_size: int = 1, even: bool = False,
+        rank: int = 0, world_size: int = 1, even: bool = False, resumable: bool = True,
     ) -> None:  # fmt: skip
         self.dataset, self.plans, self.num_workers, self.on_error = dataset, plans, num_workers, on_error
         self.rank, self.world_size, self.even = rank, world_size, even
+        self.resumable = resumable
         self.epoch, self.position = 0, 0
         self.failures: dict[str, str] = {}
         self._planned: tuple[int, Plan] | None = None
@@ -95,22 +103,29 @@ class PromptLoader:
         return len(self._plan())
 
     def __iter__(self) -> Iterator[list[Prompt]]:
-        if self.position >= len(self):  # whoever iterates may stop at the last batch without asking for one more
+        if not self.resumable:
+            self.position = 0
+        elif self.position >= len(self):  # whoever iterates may stop at the last batch without asking for one more
             self.epoch, self.position = self.epoch + 1, 0
-        batches: DataLoader[list[Prompt | Failure]] = DataLoader(
+        whole, good, reason = self.position == 0, 0, None
+        for batch in self._fetched():
+            self.position += 1
+            prompts = [p for p in map(self._checked, batch) if p is not None]
+            good += len(prompts)
+            reason = reason or next((item.reason for item in batch if isinstance(item, Failure)), None)
+            if prompts:
+                yield prompts
+        if whole and reason and not good:
+            raise DataError(f"no record could be read. The first: {reason}")
+
+    def _fetched(self) -> DataLoader[list[Prompt | Failure]]:
+        return DataLoader(
             self.dataset,  # type: ignore[arg-type]
             batch_sampler=[list(batch) for batch in self._plan()[self.position :]],
             collate_fn=list,
             num_workers=self.num_workers,
             generator=torch.Generator(),  # leaves the global random state alone
         )
-        for batch in batches:
-            self.position += 1
-            prompts = [self._checked(item) for item in batch]
-            if kept := [p for p in prompts if p is not None]:
-                yield kept
-        if len(self.failures) >= len(self.dataset):
-            raise DataError(f"no record could be read. The first: {next(iter(self.failures.values()))}")
 
     def _checked(self, item: Prompt | Failure) -> Prompt | None:
         if isinstance(item, Prompt):

@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from avatar.data.dataset import PromptDataset, PromptStyle
 from avatar.data.loader import Phase, Plan, PromptLoader, plan_epoch
@@ -48,14 +49,12 @@ class ShardData(LightningDataModule):
         super().__init__()
         if on_error not in ("skip", "raise"):
             raise ConfigError(f"data.on_error must be 'skip' or 'raise', got {on_error!r}")
-        for name, value in (
-            ("batch_size", batch_size),
-            ("eval_batch_size", eval_batch_size),
-            ("max_frames", max_frames),
-        ):
-            if value < 1:
-                raise ConfigError(f"data.{name} must be at least 1, got {value}")
         self.train = [Phase(train)] if isinstance(train, str) else list(train or [])
+        _check_at_least(1, batch_size=batch_size, eval_batch_size=eval_batch_size, max_frames=max_frames)
+        _check_at_least(0, num_workers=num_workers, cache_mb=cache_mb)
+        for i, phase in enumerate(self.train):
+            if phase.batches is not None:
+                _check_at_least(1, **{f"train[{i}].batches": phase.batches})
         self.val, self.test = val, test
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.style = PromptStyle(system, letter_options, max_frames)
@@ -83,7 +82,8 @@ class ShardData(LightningDataModule):
         """Shuffled batches, phase after phase; a new order each epoch."""
         sizes = [len(index) for index in self.train_dataset.indexes]
         counts = [phase.batches for phase in self.train]
-        return self._loader(self.train_dataset, partial(plan_epoch, sizes, counts, self.batch_size, self.seed), True)
+        plans = partial(plan_epoch, sizes, counts, self.batch_size, self.seed)
+        return self._loader(self.train_dataset, plans, training=True)
 
     def val_dataloader(self) -> PromptLoader | list[PromptLoader]:
         """Batches in shard order; none without a validation folder."""
@@ -98,9 +98,9 @@ class ShardData(LightningDataModule):
     def _in_order(self, dataset: PromptDataset) -> PromptLoader:
         return self._loader(dataset, partial(plan_in_order, len(dataset), self.eval_batch_size))
 
-    def _loader(self, dataset: PromptDataset, plans: object, even: bool = False) -> PromptLoader:
+    def _loader(self, dataset: PromptDataset, plans: object, training: bool = False) -> PromptLoader:
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        loader = PromptLoader(dataset, plans, self.num_workers, self.on_error, rank, world, even)
+        loader = PromptLoader(dataset, plans, self.num_workers, self.on_error, rank, world, training, training)
         self.loaders.append(loader)
         return loader
 
@@ -115,6 +115,12 @@ class ShardData(LightningDataModule):
             print_failures(failures)
 
 
+def _check_at_least(least: int, **values: int) -> None:
+    for name, value in values.items():
+        if value < least:
+            raise ConfigError(f"data.{name} must be at least {least}, got {value}")
+
+
 def plan_in_order(size: int, batch_size: int, epoch: int) -> Plan:
     """Positions 0 .. size - 1, ``batch_size`` at a time, the same in every epoch."""
     return [range(i, min(i + batch_size, size)) for i in range(0, size, batch_size)]
@@ -126,7 +132,7 @@ def print_failures(failures: dict[str, str], most: int = 20) -> None:
     table.add_column("record")
     table.add_column("reason", overflow="fold")
     for key, reason in list(failures.items())[:most]:
-        table.add_row(key, reason)
+        table.add_row(Text(key), Text(reason))  # as they are: brackets in a plain string would be markup
     if len(failures) > most:
         table.add_row("...", f"and {len(failures) - most} more")
     Console(stderr=True).print(table)

@@ -71,7 +71,7 @@ def parse_record(raw: bytes, where: str) -> Record:
     """
     try:
         fields = json.loads(raw)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{where}: the record is not JSON ({error})") from None
     if not isinstance(fields, dict):
         raise DataError(f"{where}: the record must be a JSON object, got {type(fields).__name__}")
@@ -81,12 +81,19 @@ def parse_record(raw: bytes, where: str) -> Record:
         )
     if missing := [name for name in ("question", "answer") if name not in fields]:
         raise DataError(f"{where}: field {missing[0]!r} is missing")
-    for name, value in fields.items():
-        if not isinstance(value, _TYPES[name]):
-            raise DataError(f"{where}: field {name!r} has the wrong type {type(value).__name__}")
+    _check_types(fields, where)
     record = Record(**fields)
     _check_values(record, where)
     return record
+
+
+def _check_types(fields: dict[str, Any], where: str) -> None:
+    for name, value in fields.items():
+        if not isinstance(value, _TYPES[name]):
+            raise DataError(f"{where}: field {name!r} has the wrong type {type(value).__name__}")
+    for name, values in (("options", fields.get("options", [])), ("media", fields.get("media", {}).values())):
+        if wrong := [value for value in values if not isinstance(value, str)]:
+            raise DataError(f"{where}: field {name!r} must hold text, got {wrong[0]!r}")
 
 
 def _check_values(record: Record, where: str) -> None:
@@ -94,6 +101,10 @@ def _check_values(record: Record, where: str) -> None:
         raise DataError(f"{where}: problem_type {record.problem_type!r} is none of {', '.join(PROBLEM_TYPES)}")
     if unknown := sorted(set(record.media) - {"video"}):
         raise DataError(f"{where}: media kind {unknown[0]!r} is not supported; known: video")
+    if len(record.options) > len(ascii_uppercase):
+        raise DataError(
+            f"{where}: {len(record.options)} options, but there are letters for {len(ascii_uppercase)} only"
+        )
     try:
         gold_answer(record.answer, record.problem_type, record.options)
     except ValueError as error:

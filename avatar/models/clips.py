@@ -55,10 +55,10 @@ class ClipEncoder:
         self.num_calls = 0
 
     def __call__(self, clips: Sequence[Clip], frozen: bool) -> list[EncodedClip]:
-        """Encode ``clips``, all in one pass through each tower.
+        """Encode ``clips``: all in one pass through each tower while they learn, each once and alone while they do not.
 
         Args:
-            clips: The clips; one that comes twice is encoded once while the towers are frozen.
+            clips: The clips.
             frozen: Whether the towers take no gradients: only then are encoded clips kept and taken from the store.
 
         Raises:
@@ -67,16 +67,17 @@ class ClipEncoder:
         if not frozen:
             self.cache.clear()
             return self._run_towers(clips)
-        found = {clip.key: self.cache.get(clip.key) for clip in clips}
-        missing = list({clip.key: clip for clip in clips if found[clip.key] is None}.values())
-        if missing:
+        return [self._kept(clip) for clip in clips]
+
+    def _kept(self, clip: Clip) -> EncodedClip:
+        """From the store, or alone through the towers: in company the last bits would depend on what was held before."""
+        found: EncodedClip | None = self.cache.get(clip.key)
+        if found is None:
             with torch.no_grad():
-                found |= dict(zip((c.key for c in missing), self._run_towers(missing), strict=True))
-        for clip in missing:
-            new = found[clip.key]
-            assert new is not None
-            self.cache.put(clip.key, new, (new.video.numel() + new.audio.numel()) * new.video.element_size())
-        return [found[clip.key] for clip in clips]  # type: ignore[misc]
+                found = self._run_towers([clip])[0]
+            size = (found.video.numel() + found.audio.numel()) * found.video.element_size()
+            self.cache.put(clip.key, found, size)
+        return found
 
     def _run_towers(self, clips: Sequence[Clip]) -> list[EncodedClip]:
         if not clips:
