@@ -1,4 +1,4 @@
-"""The real loop through the real command line, small: train, stop, resume, grade, and what is told when something is wrong."""
+"""The real loop through the real command line, small: train, stop, resume, grade, and what is told when it is wrong."""
 
 import csv
 import json

@@ -102,8 +102,8 @@ class PromptDataset:
         other = self._decoded(index, index.next_sample(entry), name, record.use_audio_in_video)
         picture, sound = (other, clip) if self.swap == "video" else (clip, other)
         audio = sound.audio
-        if audio is not None and picture.frames is not None:  # a longer sound would tell that it is another clip's
-            audio = audio[: int(len(picture.frames) / picture.fps * sound.sample_rate)].clone()
+        if audio is not None and picture.audio is not None:  # a longer sound would tell that it is another clip's
+            audio = audio[: len(picture.audio)]
         return replace(picture, audio=audio, key=f"{picture.key} with the sound of {sound.key}")
 
     def _decoded(self, index: ShardIndex, entry: Entry, name: str, use_audio: bool) -> Clip:

@@ -261,3 +261,10 @@ def test_a_swapped_sound_lasts_no_longer_than_the_picture(make_tar, samples, gre
         for item in (dataset_of(folder, swap=swap)[i] for i in range(2)):
             [clip] = item.clips
             assert len(clip.audio) / 16_000 <= len(clip.frames) / clip.fps
+
+
+def test_a_swapped_sound_is_cut_alike_however_few_frames_are_taken(make_tar, samples, grey_mp4):
+    raw = samples[0][2][0].to_json()
+    folder = make_tar([("a.mp4", grey_mp4(8, 8)), ("a.json", raw), ("b.mp4", grey_mp4(32, 8)), ("b.json", raw)])
+    dataset = PromptDataset([folder], PromptStyle(max_frames=2), swap="audio")
+    assert len(dataset[0].clips[0].audio) == 16_000  # the picture lasts a second, the other sound four

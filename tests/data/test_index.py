@@ -31,8 +31,8 @@ def test_the_index_finds_what_the_stream_finds_in_the_same_order(shards, samples
 
 @pytest.mark.parametrize(
     "prefix",
-    ["", "folder/", "./", "v1.0/", "../"],
-    ids=["plain", "folder", "made by tar -C folder .", "folder with a dot", "parent"],
+    ["", "folder/", "./", "v1.0/", "../", "__folder__/"],
+    ids=["plain", "folder", "made by tar -C folder .", "folder with a dot", "parent", "folder between underscores"],
 )
 def test_index_and_stream_agree_on_names_with_folders(make_tar, record, prefix):
     members = [(f"{prefix}{n}.{x}", record.to_json() if x != "mp4" else b"1") for n in "ab" for x in ("mp4", "json")]
@@ -207,6 +207,18 @@ def test_a_garbled_header_in_the_middle_of_a_shard_is_refused(tmp_path, samples)
     shard.write_bytes(garbled)
     with pytest.raises(DataError, match=r"00000\.tar"):
         ShardIndex(tmp_path / "d")
+
+
+def test_records_behind_an_end_marker_are_not_lost_in_silence(tmp_path, samples):
+    [shard] = write_shards(tmp_path / "d", samples)
+    whole = shard.read_bytes()
+    with tarfile.open(shard) as tar:
+        at = tar.getmember("train-000002.mp4").offset
+    for damaged in (whole + whole, whole[:at] + bytes(512) + whole[at + 512 :]):  # cat a.tar b.tar; a header zeroed
+        shard.write_bytes(damaged)
+        for read in (indexed, streamed):
+            with pytest.raises(DataError, match=r"00000\.tar: .*no end marker"):
+                read(tmp_path / "d")
 
 
 def test_a_span_whose_shard_shrank_or_went_away_says_so(tmp_path):

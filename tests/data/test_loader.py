@@ -50,6 +50,12 @@ def test_phases_come_in_order_with_their_counts_and_every_record_once_before_any
     assert plan == []
 
 
+def test_batches_of_nothing_are_refused_and_one_pass_over_nothing_is_none():
+    with pytest.raises(DataError, match="phase 1: 2 batches are wanted, but it has no records"):
+        plan_of([(3, None), (0, 2)], 4)
+    assert plan_of([(0, None)], 4) == []
+
+
 def test_epochs_and_seeds_have_orders_of_their_own():
     orders = {tuple(map(tuple, plan_of([(20, None)], 4, seed, epoch))) for seed in range(3) for epoch in range(3)}
     assert len(orders) == 9  # 20! = 2e18 orders: two alike would be no accident
@@ -156,6 +162,12 @@ def test_a_state_loaded_into_a_used_loader_counts(dataset):
     list(loader)
     loader.load_state_dict(state)
     assert keys_of(loader) == planned(dataset, 1)
+
+
+def test_a_loader_that_is_not_resumable_starts_anew_wherever_it_was_left(dataset):
+    loader = PromptLoader(dataset, lambda epoch: [[epoch], [1], [2]], resumable=False)
+    list(islice(iter(loader), 2))
+    assert keys_of([*loader, *loader]) == [[dataset[i].key] for i in (0, 1, 2, 0, 1, 2)]
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 7])

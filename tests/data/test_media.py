@@ -88,10 +88,16 @@ def test_frames_are_spread_evenly_from_the_first_to_the_last_and_even_in_number(
 
 
 @pytest.mark.parametrize("max_frames", [4, 8, 16])
-def test_frames_over_fps_is_the_duration_of_the_clip(grey_mp4, max_frames):
+def test_fps_is_the_spacing_of_the_frames_that_were_taken(grey_mp4, max_frames):
     clip = decode_clip(grey_mp4(32, 8), KEY, max_frames)
     assert len(clip.frames) == max_frames
-    assert len(clip.frames) / clip.fps == pytest.approx(4.0)  # 32 frames at 8 a second
+    # Of 32 frames at 8 a second the first is taken at 0 s and the last at 31 / 8 s, with F - 1 steps between.
+    assert (len(clip.frames) - 1) / clip.fps == pytest.approx(31 / 8)
+
+
+@pytest.mark.parametrize(("max_frames", "fps"), [(32, 8.0), (64, 8.0), (1, 0.25)])
+def test_fps_is_that_of_the_video_if_all_frames_are_taken_and_one_a_clip_if_one_is(grey_mp4, max_frames, fps):
+    assert decode_clip(grey_mp4(32, 8), KEY, max_frames).fps == pytest.approx(fps)
 
 
 def test_sound_is_resampled_and_not_merely_relabelled(grey_mp4):
@@ -149,6 +155,22 @@ def test_an_mp4_with_its_index_in_front_is_refused_when_cut_at_a_tenth(samples, 
 def test_an_mp4_with_its_index_in_front_is_refused_when_cut_after_a_whole_packet(samples, faststart):
     moved, ends = faststart(samples[0][1])
     assert cut_short(moved, ends[:-1]) == []
+
+
+def test_a_clip_trimmed_by_an_edit_list_is_whole(samples):
+    trimmed = bytearray(samples[0][1])
+    elst, mdhd = trimmed.index(b"elst") + 16, trimmed.index(b"mdhd") + 16
+    start, second = (int.from_bytes(trimmed[i : i + 4], "big") for i in (elst, mdhd))
+    trimmed[elst : elst + 4] = (start + second * 3 // 8).to_bytes(4, "big")  # begin three of eight frames later
+    # The index still lists 8 frames, and 5 are shown, cut to 4.
+    assert len(decode_clip(bytes(trimmed), KEY, use_audio=False).frames) == 4
+
+
+@pytest.mark.parametrize("payload", [b"", b"text\n" * 99, b"\0\0\0\x18ftypmp42" + bytes(8)])
+def test_the_reason_gives_a_way_out_and_no_path_of_torchcodec(payload):
+    with pytest.raises(DataError, match=r"Replace or remove it, then write the shard again$") as error:
+        decode_clip(payload, KEY)
+    assert ".cpp" not in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,48 @@
+import pytest
+
+from avatar.benchmarks import BENCHMARKS, grade_answer
+from avatar.types import Prompt
+
+COLOR = Prompt("c", [], (), "blue", "choice", ("red", "green", "blue"))
+COUNT = Prompt("n", [], (), "3", "number")
+
+
+@pytest.mark.parametrize(
+    ("output", "prompt", "score", "parsed", "how"),
+    [
+        ("<think>look blue</think><answer>blue</answer>", COLOR, 1, "blue", "strict"),
+        ("<answer>C</answer>", COLOR, 1, "blue", "strict"),
+        ("<answer>red</answer>", COLOR, 0, "red", "strict"),
+        ("It must be blue.", COLOR, 1, "blue", "lenient"),
+        ("", COLOR, 0, "", "unparsed"),
+        ("<answer>red or blue</answer>", COLOR, 0, "", "unparsed"),
+        ("<answer>3.0</answer>", COUNT, 1, "3", "strict"),
+        ("<answer>4</answer>", COUNT, 0, "4", "strict"),
+        ("three of them, <answer></answer>", COUNT, 0, "", "unparsed"),
+    ],
+)
+def test_a_reply_is_graded_and_never_guessed(output, prompt, score, parsed, how):
+    grade = grade_answer(output, prompt)
+    assert (grade.score, grade.parsed, grade.how) == (score, parsed, how)
+
+
+@pytest.mark.parametrize("name", list(BENCHMARKS))
+def test_every_benchmark_says_what_it_is(name):
+    benchmark = BENCHMARKS[name]
+    assert benchmark.version >= 1
+    assert benchmark.num_records > 0
+    assert benchmark.source
+    assert benchmark.default_root
+    assert benchmark.__doc__
+
+
+@pytest.mark.parametrize("name", list(BENCHMARKS))
+def test_an_empty_reply_earns_nothing_anywhere(name):
+    for prompt in (COLOR, COUNT):
+        assert BENCHMARKS[name]().grade("", prompt).score == 0
+
+
+def test_the_micro_benchmark_reads_its_split(micro):
+    dataset = BENCHMARKS["micro"]().prompts(micro / "test")
+    assert len(dataset) == 20
+    assert "/" in dataset[1].messages[-1]["content"][-1]["text"]  # options on one line, without letters
