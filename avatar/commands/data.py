@@ -93,7 +93,9 @@ def validate(folder: str) -> int:
             reasons[item.reason] = item.key  # once for a clip, however many questions show it
         else:
             clips |= {clip.key for clip in item.clips}
-    table = Table(title=Text(folder, "table.title"))
+    table = Table(title=Text(folder, "table.title"), show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")
     for name, value in (("clips", len(clips)), ("questions", len(dataset)), ("unreadable", len(reasons))):
         table.add_row(name, str(value))
     for reason in reasons:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import torch
 from jsonargparse import Namespace
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.callbacks import Callback, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from torch import Tensor
 from transformers.utils import logging as transformers_logging
@@ -30,6 +30,7 @@ from avatar.modules.callbacks import (
     GracefulStop,
     ResumeLogs,
     RunCheckpoint,
+    RunProgress,
     SampleCompletions,
 )
 from avatar.modules.logs import RunLogger
@@ -161,7 +162,11 @@ class AvatarCLI(LightningCLI):
         return super().instantiate_trainer(**kwargs)
 
     def _callbacks(self, given: list[Callback]) -> list[Callback]:
-        wanted: list[Callback] = [RichProgressBar(leave=False)]
+        """Those of the config, and ours where it names none of their kind."""
+        wanted: list[Callback] = []
+        bar = self._get(self.config_init, "trainer").get("enable_progress_bar") is not False
+        if bar and not any(isinstance(g, ProgressBar) for g in given):
+            wanted.append(RunProgress())
         if self.subcommand == "fit":
             model = self.config[self.subcommand].model.as_dict()
             wanted += [RunCheckpoint(), self.graceful, ResumeLogs(), SampleCompletions(), ExportModel()]

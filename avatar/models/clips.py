@@ -70,7 +70,7 @@ class ClipEncoder:
         return [self._kept(clip) for clip in clips]
 
     def _kept(self, clip: Clip) -> EncodedClip:
-        """From the store, or alone through the towers: in company the last bits would depend on what was held before."""
+        """From the store, or alone through the towers: in company its last bits would depend on what was held."""
         found: EncodedClip | None = self.cache.get(clip.key)
         if found is None:
             with torch.no_grad():

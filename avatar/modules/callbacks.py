@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from rich.console import Console
 from rich.table import Table
@@ -70,6 +70,30 @@ class RunCheckpoint(ModelCheckpoint):
 def _validates_now(trainer: Trainer) -> bool:
     loop = trainer.fit_loop
     return bool(loop.epoch_loop._should_check_val_fx(loop._data_fetcher)) if loop._data_fetcher else False
+
+
+class RunProgress(RichProgressBar):
+    """Lightning's bar, counting steps of the run: epochs mean little where a run is so many steps long."""
+
+    def __init__(self) -> None:
+        super().__init__(leave=False)
+
+    @property
+    def total_train_batches(self) -> float:
+        """Batches of this epoch that the run will come to, those before a resume included."""
+        trainer = self.trainer
+        done = trainer.fit_loop.epoch_loop.batch_progress.current.completed
+        before = max(0, trainer.global_step - done - 1)  # a checkpoint counts the batch that it was taken after as open
+        left = trainer.max_steps - before if trainer.max_steps > 0 else float("inf")
+        return min(trainer.num_training_batches, left)
+
+    @property
+    def sanity_check_description(self) -> str:
+        """The validation before the first step."""
+        return "Validation"
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return f"Training (epoch {current_epoch})" if current_epoch else "Training"
 
 
 class GracefulStop(Callback):

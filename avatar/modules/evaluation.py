@@ -133,7 +133,7 @@ def summarize(rows: list[dict[str, Any]]) -> dict[str, float]:
         update("unparsed_share", row["how"] == "unparsed")
         update("truncated_share", not row["finished"])
         update("completion_length", row["length"])
-    return {name: float(mean.compute()) for name, mean in means.items()}
+    return {name: round(float(mean.compute()), 6) for name, mean in means.items()}
 
 
 def print_results(results: dict[str, Any]) -> None:
