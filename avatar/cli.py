@@ -21,7 +21,7 @@ COMMANDS = {
     "validate": ("avatar.commands.train", "grade a checkpoint on the validation data of a config"),
     "test": ("avatar.commands.train", "grade a checkpoint on a benchmark"),
     "predict": ("avatar.commands.train", "write a checkpoint's answers to a benchmark or to data"),
-    "data": ("avatar.commands.data", "make and look at data: synth, show, validate"),
+    "data": ("avatar.commands.data", "make and check data: synth, validate"),
     "list": ("avatar.commands.listing", "what is registered: advantages, rewards, benchmarks ..."),
     "demo": ("avatar.commands.demo", "the whole path on the micro-world, in minutes on two cores"),
 }
