@@ -51,7 +51,7 @@ class BenchmarkData(LightningDataModule):
         """Batches in order."""
         plan = partial(plan_in_order, len(self.dataset), self.batch_size)
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        self.loader = PromptLoader(self.dataset, plan, self.num_workers, self.on_error, rank, world)
+        self.loader = PromptLoader(self.dataset, plan, self.num_workers, self.on_error, rank, world, resumable=False)
         return self.loader
 
     predict_dataloader = test_dataloader
