@@ -85,6 +85,7 @@ def move_config(path: Path, folder: Path) -> Path:
 
 def _test(folder: Path, checkpoint: Path) -> dict[str, Any]:
     args = ["test", "--benchmark=micro", f"--benchmark_root={folder}/data/test", f"--ckpt_path={checkpoint}"]
+    args.append("--num_threads=1")
     results: dict[str, Any] = AvatarCLI(args).model.results
     return results
 

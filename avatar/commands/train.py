@@ -113,6 +113,17 @@ class AvatarCLI(LightningCLI):
             AvatarParser.known_options = {o for o in parser._option_string_actions if o.startswith("--")}
         return parser
 
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """``--num_threads``."""
+        parser.add_argument(
+            "--num_threads", type=int | None, default=None, help="CPU threads; a tiny model is fastest with one"
+        )
+
+    def before_instantiate_classes(self) -> None:
+        """Set the number of threads."""
+        if threads := self._get(self.config, "num_threads"):
+            torch.set_num_threads(threads)
+
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse, with the checkpoint found and the benchmark in the place of the data."""
         args = [a for a in self.raw_args]
