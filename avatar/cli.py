@@ -11,8 +11,8 @@ from avatar import __version__
 from avatar.errors import AvatarError
 from avatar.registry import did_you_mean
 
-# OpenMP threads that wait must soon sleep and not spin: with other jobs on the machine, spinning made a training step of
-# the micro-world 20 times slower. Set before torch is imported; what the user has set stands.
+# OpenMP threads that wait must soon sleep and not spin: with other jobs on the machine, spinning made a training step
+# of the micro-world 20 times slower. Set before torch is imported; what the user has set stands.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 # command: (module, what --help says)
