@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Installs FFmpeg's libraries where torchcodec cannot load them. Usage: ensure_ffmpeg.sh PYTHON
 set -uo pipefail
-works() { "$1" -c 'import torchcodec.decoders' >/dev/null 2>&1; }
+# torchcodec imports without FFmpeg and loads it at the first use, so use it.
+PROBE='from torchcodec.encoders import Encoder; Encoder()'
+works() { "$1" -c "$PROBE" >/dev/null 2>&1; }
 works "$1" && exit 0
 
 if command -v apt-get >/dev/null; then
@@ -20,5 +22,5 @@ works "$1" && exit 0
 echo "torchcodec cannot load FFmpeg's shared libraries (libavcodec and its kin, version 4 to 8)." >&2
 echo "Install them and try again:  Debian, Ubuntu: apt-get install ffmpeg   macOS: brew install ffmpeg   conda: conda install ffmpeg" >&2
 echo "What torchcodec says:" >&2
-"$1" -c 'import torchcodec.decoders' 2>&1 | tail -n 5 >&2
+"$1" -c "$PROBE" 2>&1 | tail -n 5 >&2
 exit 1

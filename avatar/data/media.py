@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import io
+from functools import cache
 
 import torch
 from torch import Tensor
 from torchcodec.decoders import AudioDecoder, VideoDecoder
 from torchcodec.encoders import Encoder
 
-from avatar.errors import DataError
+from avatar.errors import ConfigError, DataError
 from avatar.types import Clip
 
 SAMPLE_RATE = 16_000
 WAY_OUT = "Replace or remove it, then write the shard again"
 _BOXES = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"uuid", b"sidx", b"udta", b"meta")
+
+
+@cache
+def require_ffmpeg() -> None:
+    """Load FFmpeg's libraries through torchcodec, which otherwise does so at the first clip.
+
+    Raises:
+        ConfigError: They cannot be loaded; no clip of any kind could be read.
+    """
+    try:
+        Encoder()
+    except (RuntimeError, OSError):
+        raise ConfigError(
+            "FFmpeg's shared libraries cannot be loaded. Install them (Debian, Ubuntu: apt-get install ffmpeg; "
+            "macOS: brew install ffmpeg; conda: conda install ffmpeg) and try again"
+        ) from None
 
 
 def encode_mp4(frames: Tensor, fps: float, audio: Tensor, sample_rate: int = SAMPLE_RATE, crf: int = 18) -> bytes:
@@ -26,7 +43,11 @@ def encode_mp4(frames: Tensor, fps: float, audio: Tensor, sample_rate: int = SAM
         audio: [A] float32 in -1..1, mono.
         sample_rate: Of ``audio``, in Hz.
         crf: Constant rate factor of libx264; lower is better.
+
+    Raises:
+        ConfigError: FFmpeg's libraries are missing.
     """
+    require_ffmpeg()
     encoder, buffer = Encoder(), io.BytesIO()
     height, width = frames.shape[-2:]
     # One thread: the bytes must not depend on how many cores the machine has.
@@ -58,7 +79,9 @@ def decode_clip(
 
     Raises:
         DataError: The file is cut short, cannot be decoded, has no picture, or has no sound although ``use_audio``.
+        ConfigError: FFmpeg's libraries are missing.
     """
+    require_ffmpeg()
     try:
         return _decode(payload, key, max_frames, use_audio, sample_rate)
     except (RuntimeError, ValueError, IndexError) as error:
