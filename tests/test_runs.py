@@ -309,3 +309,11 @@ def test_ctrl_c_saves_and_the_run_goes_on_from_there(whole):
     assert [int(r["step"]) for r in rows("runs/stopped")] == list(range(reached + 3))
     fresh = rows(str(whole))[1:4]
     assert rows("runs/stopped")[1:4] == fresh  # and what was written before is as it was
+
+
+def test_an_interrupted_synth_is_simply_started_again(tmp_path):
+    (tmp_path / "chains.partial").mkdir()
+    (tmp_path / "chains.partial" / "00000.tar").write_bytes(b"half")
+    assert run(f"data synth --out {tmp_path} --scale 0.001") == 0
+    assert not (tmp_path / "chains.partial").exists()
+    assert run(f"data synth --out {tmp_path} --scale 0.001 --seed 1") == 2  # another world lies there now

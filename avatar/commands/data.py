@@ -51,7 +51,7 @@ def synth(out: str = "data/micro", seed: int = 0, scale: float = 1.0, overwrite:
     if not overwrite and manifest.exists() and json.loads(manifest.read_text()) == wanted:
         print(f"{folder} holds this micro-world already")
         return
-    if folder.exists() and any(folder.iterdir()) and not overwrite:
+    if _holds_something_else(folder, manifest) and not overwrite:
         raise ConfigError(
             f"{folder} is not empty and holds something else; choose another --out, or pass --overwrite true"
         )
@@ -67,6 +67,12 @@ def synth(out: str = "data/micro", seed: int = 0, scale: float = 1.0, overwrite:
     write_tiny_model(folder / "model", language(), seed)
     manifest.write_text(json.dumps(wanted) + "\n")
     print(f"{folder}: {sum(sizes.values())} clips, {sum(sizes.values()) * len(KINDS)} questions, and the tiny model")
+
+
+def _holds_something_else(folder: Path, manifest: Path) -> bool:
+    """Whether ``folder`` has more in it than what an interrupted run leaves: our folders, and no manifest yet."""
+    ours = {*SPLITS, *(f"{split}.partial" for split in SPLITS), "model"}
+    return folder.exists() and (manifest.exists() or any(entry.name not in ours for entry in folder.iterdir()))
 
 
 def _render(split: str, num: int, seed: int, advance: Any) -> Iterator[tuple[str, bytes, list[Record]]]:
