@@ -7,7 +7,6 @@ import logging
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,13 +15,13 @@ from jsonargparse import Namespace
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
 from avatar.benchmarks import BENCHMARKS, BenchmarkData
+from avatar.commands.checkpoints import NAMED_CHECKPOINTS, named_checkpoint, read_checkpoint, resolve_checkpoint
 from avatar.commands.messages import explain
 from avatar.data.module import ShardData
-from avatar.errors import CheckpointError, ConfigError
+from avatar.errors import ConfigError
 from avatar.modules import EvaluationModule, RLModule, SFTModule
 from avatar.modules.callbacks import (
     ConfigInCheckpoint,
@@ -35,7 +34,6 @@ from avatar.modules.callbacks import (
 )
 from avatar.modules.logs import RunLogger
 
-NAMED_CHECKPOINTS = ("last", "best")
 EVALUATING = ("validate", "test", "predict")
 # What the Trainer does unless a config says otherwise.
 TRAINER_DEFAULTS = {
@@ -204,70 +202,6 @@ def output_stem(checkpoint: Path | None, root: Path, data: BenchmarkData) -> Pat
     folder = checkpoint.parent.parent if checkpoint and checkpoint.parent.name == "checkpoints" else root
     parts = [data.name, checkpoint.stem if checkpoint else "model", f"swap_{data.swap}" if data.swap else ""]
     return folder / "test" / "-".join(p for p in parts if p)
-
-
-@dataclass(frozen=True)
-class StoredModel:
-    """What :class:`ConfigInCheckpoint` put into a checkpoint.
-
-    Attributes:
-        model: Class path and arguments; None in a checkpoint of another program.
-        skeleton: Configuration and processor as files.
-    """
-
-    model: dict[str, Any] | None
-    skeleton: dict[str, Tensor] | None
-
-
-def read_checkpoint(path: Path) -> StoredModel:
-    """How to rebuild the model of a checkpoint.
-
-    Raises:
-        CheckpointError: The file is no readable checkpoint.
-    """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        stored = checkpoint.get("avatar_model")
-        return StoredModel(json.loads(stored) if stored else None, checkpoint.get("avatar_skeleton"))
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path}: not a readable checkpoint ({reason})") from None
-
-
-def named_checkpoint(name: str, trainer: Namespace) -> Path:
-    """``last`` or ``best`` of the run that a config describes.
-
-    Raises:
-        CheckpointError: There is none; starting afresh in its place would be a surprise.
-    """
-    folder = Path(trainer.default_root_dir) / "checkpoints"
-    for callback in trainer.callbacks or []:
-        if callback.class_path.endswith("RunCheckpoint") and callback.init_args.dirpath:
-            folder = Path(callback.init_args.dirpath)
-    if not (folder / f"{name}.ckpt").is_file():
-        raise CheckpointError(f"--ckpt_path {name}: no {name}.ckpt in {folder}; leave the option out to start afresh")
-    return folder / f"{name}.ckpt"
-
-
-def resolve_checkpoint(given: str | None, subcommand: str, has_config: bool) -> Path | None:
-    """The file that ``--ckpt_path`` means; ``last`` and ``best`` without a config are the newest under ``runs/``.
-
-    With a config they are of the run that it describes, see :func:`named_checkpoint`.
-
-    Raises:
-        CheckpointError: There is no such file.
-    """
-    if given is None or (given in NAMED_CHECKPOINTS and has_config):
-        return None
-    if given in NAMED_CHECKPOINTS:
-        found = sorted(Path("runs").glob(f"**/{given}.ckpt"), key=lambda p: p.stat().st_mtime)
-        if not found:
-            raise CheckpointError(f"--ckpt_path {given}: no {given}.ckpt under runs/; give the file, or --config")
-        print(f"--ckpt_path {given} is {found[-1]}", file=sys.stderr)
-        return found[-1]
-    if not Path(given).is_file():
-        raise CheckpointError(f"--ckpt_path: no such file: {given}")
-    return Path(given)
 
 
 def _option(args: Sequence[str], name: str) -> str | None:
