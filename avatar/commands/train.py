@@ -19,10 +19,9 @@ from transformers.utils import logging as transformers_logging
 
 from avatar.benchmarks import BENCHMARKS, BenchmarkData
 from avatar.commands.checkpoints import NAMED_CHECKPOINTS, named_checkpoint, read_checkpoint, resolve_checkpoint
-from avatar.commands.messages import explain
-from avatar.data.module import ShardData
+from avatar.commands.messages import explain  # and every class whose short name `--model` and `--data` take
 from avatar.errors import ConfigError
-from avatar.modules import EvaluationModule, RLModule, SFTModule
+from avatar.modules import EvaluationModule
 from avatar.modules.callbacks import (
     ConfigInCheckpoint,
     ExportModel,
@@ -124,7 +123,7 @@ class AvatarCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse, with the checkpoint found and the benchmark in the place of the data."""
-        args = [a for a in self.raw_args]
+        args = list(self.raw_args)
         if self.checkpoint:
             _set_option(args, "--ckpt_path", str(self.checkpoint))
         if benchmark := _option(args, "--benchmark"):
@@ -252,8 +251,6 @@ def main(argv: Sequence[str]) -> int:
     """Run ``avatar fit | validate | test | predict``."""
     from avatar.cli import EXIT_INTERRUPTED
 
-    # Class names of these are what `--model` and `--data` take.
-    assert {RLModule, SFTModule, ShardData}
     quieten()
     cli = AvatarCLI(argv)
     return EXIT_INTERRUPTED if cli.graceful.interrupted else 0

@@ -67,8 +67,9 @@ class StepTable:
             self._row = {"step": str(step)}
             self._start_of_row = self.path.stat().st_size if self.path.exists() else 0
         self._row |= values
-        if new := [name for name in values if name not in self.columns] or not self.path.exists():
-            self.columns += new if isinstance(new, list) else []
+        new = [name for name in values if name not in self.columns]
+        if new or not self.path.exists():
+            self.columns += new
             self._rewrite(self._rows_above())
             return
         with self.path.open("r+", encoding="utf-8", newline="") as file:
