@@ -53,7 +53,7 @@ def _spread(rewards: Tensor, index: Tensor, num_groups: int) -> Tensor:
 
 @ADVANTAGES.register()
 class GRPO(Advantage):
-    """Group-normalised advantage, see :func:`group_normalized_advantage`.
+    """Each completion against its own group, in units of the deviation of the group.
 
     Completions without a valid reward get 0 and take no part in their group's mean; a group left with one gets 0.
 
