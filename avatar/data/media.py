@@ -50,10 +50,11 @@ def encode_mp4(frames: Tensor, fps: float, audio: Tensor, sample_rate: int = SAM
     require_ffmpeg()
     encoder, buffer = Encoder(), io.BytesIO()
     height, width = frames.shape[-2:]
-    # One thread: the bytes must not depend on how many cores the machine has.
+    # The bytes must not depend on the machine: one thread, and none of x264's fast paths, whose look-ahead reads beyond
+    # the edge of frames that are no multiple of 16 wide.
     video = encoder.add_video(
         height=height, width=width, frame_rate=fps, codec="libx264", crf=crf, preset="veryfast",
-        pixel_format="yuv420p", extra_options={"threads": 1},
+        pixel_format="yuv420p", extra_options={"threads": 1, "x264-params": "cpu-independent=1"},
     )  # fmt: skip
     sound = encoder.add_audio(sample_rate=sample_rate, num_channels=1)
     with encoder.open_file_like(buffer, format="mp4"):
