@@ -46,7 +46,7 @@ def synth(out: str = "data/micro", seed: int = 0, scale: float = 1.0, overwrite:
         scale: Share of the clips of each split to write; below 1 for a quick look.
         overwrite: Replace another micro-world that lies there.
     """
-    folder, wanted = Path(out), {"micro-world": 1, "seed": seed, "scale": scale}
+    folder, wanted = Path(out), {"micro-world": 2, "seed": seed, "scale": scale}
     manifest = folder / "manifest.json"
     if not overwrite and manifest.exists() and json.loads(manifest.read_text()) == wanted:
         print(f"{folder} holds this micro-world already")

@@ -22,8 +22,9 @@ SLOT_SAMPLES = SAMPLE_RATE * FRAMES_PER_SLOT // FPS
 COLORS = {"red": (230, 40, 40), "green": (40, 210, 60), "blue": (50, 80, 240), "yellow": (230, 220, 40)}
 SHAPES = ("circle", "square", "diamond")
 KINDS = ("beeps", "color", "flashes", "more", "sum")
-# Clips of each split. No clip is in two: each split draws from a random stream of its own.
-SPLITS = {"chains": 600, "guesses": 300, "train": 160, "dev": 40, "test": 120}
+# Clips of each split; `pool` is small, so that its prompts come back. No clip is in two: each split draws from a random
+# stream of its own.
+SPLITS = {"chains": 600, "guesses": 300, "train": 160, "pool": 8, "dev": 40, "test": 120}
 # Share of demonstrations in `guesses` that keep the full chain; the others guess. What is left for RL to find.
 FULL_CHAIN_SHARE = {"beeps": 0.12, "color": 0.12, "flashes": 0.08, "more": 0.03, "sum": 0.015}
 # Share of demonstrations in `guesses` that show the hint and keep the full chain, which keeps the skill alive.
