@@ -23,7 +23,8 @@ class StoredModel:
 
     Attributes:
         model: Class path and arguments; None in a checkpoint of another program.
-        skeleton: Configuration and processor as files.
+        skeleton: Configuration and processor as files; None where the weights are those of a LoRA alone, and the model
+            beside them is loaded from its own path.
     """
 
     model: dict[str, Any] | None

@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig
 
-from avatar.errors import CheckpointError
+from avatar.errors import CheckpointError, ConfigError
+from avatar.models.lora import LoRA, base_name, inject, is_lora, lora_layers, switched_off
 from avatar.registry import Registry
 from avatar.types import Clip, Completion, Prompt, Sampling
 
@@ -51,7 +54,13 @@ class MediaLimits:
 
 
 class ModelAdapter(ABC, nn.Module):
-    """A Hugging Face model behind three verbs. One subclass for each model family, in ``MODELS`` by its model type."""
+    """A Hugging Face model behind three verbs. One subclass for each model family, in ``MODELS`` by its model type.
+
+    Attributes:
+        model: The model of transformers, which LoRA is put into.
+    """
+
+    model: Any
 
     @classmethod
     @abstractmethod
@@ -60,7 +69,10 @@ class ModelAdapter(ABC, nn.Module):
 
     @abstractmethod
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write weights and processor to ``folder``, readable by :meth:`from_pretrained` and by transformers."""
+        """Write weights and processor to ``folder``, readable by :meth:`from_pretrained` and by transformers.
+
+        LoRA is merged into the weights that are written.
+        """
 
     @classmethod
     @abstractmethod
@@ -77,6 +89,10 @@ class ModelAdapter(ABC, nn.Module):
         """``audio`` and ``video``: the id of the token that stands for one piece of each."""
 
     @abstractmethod
+    def vocabulary_fingerprint(self) -> str:
+        """A hash of the tokenizer's tokens and their ids: token ids mean the same to models that share it."""
+
+    @abstractmethod
     def towers(self) -> list[nn.Module]:
         """The vision and audio encoders."""
 
@@ -90,9 +106,13 @@ class ModelAdapter(ABC, nn.Module):
 
     @abstractmethod
     def generate(
-        self, prefixes: Sequence[Prefix], num: int, sampling: Sampling, generator: torch.Generator | None = None
+        self,
+        prefixes: Sequence[Prefix],
+        nums: int | Sequence[int],
+        sampling: Sampling,
+        generator: torch.Generator | None = None,
     ) -> list[list[Completion]]:
-        """Draw ``num`` completions for each prefix, with their log-probs taken on the way."""
+        """Draw ``nums[b]`` completions for prefix b (or as many for each), with their log-probs taken on the way."""
 
     @abstractmethod
     def logprobs(
@@ -105,32 +125,66 @@ class ModelAdapter(ABC, nn.Module):
         """[T] ids of a completion that ends as the model should end it."""
 
     def freeze_towers(self, frozen: bool = True) -> None:
-        """Switch the gradients of the towers off or on; encoded media are kept only while they are off."""
-        for tower in self.towers():
-            tower.requires_grad_(not frozen)
+        """Switch the gradients of the towers off or on; encoded media are kept only while they are off.
+
+        With LoRA their own weights stay off, and what LoRA put into them stays on.
+
+        Raises:
+            ConfigError: They shall learn, but LoRA is in none of their layers.
+        """
+        if not self.has_lora:
+            for tower in self.towers():
+                tower.requires_grad_(not frozen)
+        elif not frozen and self.towers_frozen:
+            raise ConfigError(
+                "the towers cannot learn: with policy.lora only what it adds is trained, and policy.lora.targets names "
+                "no layer of theirs; name some, or set policy.freeze_towers to true"
+            )
 
     @property
     def towers_frozen(self) -> bool:
-        """Whether no tower parameter takes gradients."""
-        return not any(p.requires_grad for tower in self.towers() for p in tower.parameters())
+        """Whether the towers give the same for good: no parameter of theirs takes gradients, and LoRA is in none."""
+        named = (item for tower in self.towers() for item in tower.named_parameters())
+        return not any(parameter.requires_grad or is_lora(name) for name, parameter in named)
+
+    def add_lora(self, lora: LoRA) -> None:
+        """Freeze all weights and put trained matrices of low rank beside some, see :func:`inject`.
+
+        Raises:
+            ConfigError: The targets match nothing, or a layer that cannot be adapted.
+        """
+        inject(self.model, lora)
+
+    @property
+    def has_lora(self) -> bool:
+        """Whether :meth:`add_lora` was called."""
+        return bool(lora_layers(self.model))
+
+    @contextmanager
+    def without_lora(self) -> Iterator[None]:
+        """Inside, all verbs are those of the model without LoRA."""
+        with switched_off(self.model):
+            yield
 
     def fingerprint(self) -> str:
-        """A hash of all weights, see :func:`fingerprint`."""
+        """A hash of all weights but those of LoRA, see :func:`fingerprint`."""
         return fingerprint([self])
 
     def tower_fingerprint(self) -> str:
-        """A hash of the towers' weights: models that share it encode clips the same."""
+        """A hash of the towers' weights but those of LoRA: models that share it encode clips the same without it."""
         return fingerprint(self.towers())
 
 
 @torch.no_grad()
 def fingerprint(modules: Sequence[nn.Module]) -> str:
-    """A hash of names, shapes and up to 1,024 evenly spaced values of each parameter."""
+    """A hash of names, shapes and up to 1,024 evenly spaced values of each parameter; LoRA is passed over."""
     digest = hashlib.sha256()
-    for name, parameter in (item for module in modules for item in sorted(module.named_parameters())):
-        flat = parameter.detach().flatten()
-        sample = flat[:: max(1, flat.numel() // 1024)][:1024].float().cpu().contiguous()
-        digest.update(f"{name} {tuple(parameter.shape)}".encode() + sample.numpy().tobytes())
+    for module in modules:
+        named = {base_name(name): p for name, p in module.named_parameters() if not is_lora(name)}
+        for name, parameter in sorted(named.items()):
+            flat = parameter.detach().flatten()
+            sample = flat[:: max(1, flat.numel() // 1024)][:1024].float().cpu().contiguous()
+            digest.update(f"{name} {tuple(parameter.shape)}".encode() + sample.numpy().tobytes())
     return digest.hexdigest()[:16]
 
 

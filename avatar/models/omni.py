@@ -6,7 +6,10 @@ V vocabulary.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from avatar.cache import ByteCache
 from avatar.errors import CheckpointError, DataError
 from avatar.models.base import MODELS, MediaLimits, ModelAdapter, Prefix
 from avatar.models.clips import ClipEncoder, EncodedClip
+from avatar.models.lora import merged_weights
 from avatar.types import Clip, Completion, Prompt, Sampling
 
 
@@ -85,14 +89,19 @@ class OmniAdapter(ModelAdapter):
         self.processor.save_pretrained(folder)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write safetensors, config, tokenizer and processor."""
-        self.model.save_pretrained(folder)
+        """Write safetensors, config, tokenizer and processor; LoRA is merged into what is written."""
+        self.model.save_pretrained(folder, state_dict=merged_weights(self.model) if self.has_lora else None)
         self.processor.save_pretrained(folder)
 
     @property
     def media_token_ids(self) -> dict[str, int]:
         """Placeholders of sound and picture."""
         return {"audio": self.model.config.audio_token_id, "video": self.model.config.video_token_id}
+
+    def vocabulary_fingerprint(self) -> str:
+        """Of the tokenizer, added tokens included."""
+        tokens = sorted(self.processor.tokenizer.get_vocab().items())
+        return hashlib.sha256(json.dumps(tokens).encode()).hexdigest()[:16]
 
     def towers(self) -> list[nn.Module]:
         """Vision and audio encoder."""
@@ -156,38 +165,53 @@ class OmniAdapter(ModelAdapter):
 
     @torch.no_grad()
     def generate(
-        self, prefixes: Sequence[Prefix], num: int, sampling: Sampling, generator: torch.Generator | None = None
+        self,
+        prefixes: Sequence[Prefix],
+        nums: int | Sequence[int],
+        sampling: Sampling,
+        generator: torch.Generator | None = None,
     ) -> list[list[Completion]]:
-        """Draw ``num`` completions for each prefix: one prefill a prompt, then all rows decoded together.
+        """Draw completions for each prefix: one prefill a prompt, then all rows decoded together.
 
         Log-probs are those of the full vocabulary at the sampling temperature (at 1 when greedy), as :meth:`logprobs`
-        gives them. Media tokens are never drawn.
+        gives them, whatever ``top_k`` is; it takes no part when greedy. Media tokens are never drawn.
+
+        Args:
+            prefixes: B encoded prompts.
+            nums: [B] completions for each, 0 for none; or one number for all.
+            sampling: How they are drawn.
+            generator: Where chance comes from.
 
         Returns:
-            [B][num] completions.
+            [B][nums[b]] completions.
         """
-        embeds, positions, mask = self._stack_prefixes(prefixes)
+        counts = [nums] * len(prefixes) if isinstance(nums, int) else list(nums)
+        asked = [prefix for prefix, count in zip(prefixes, counts, strict=True) if count]
+        if not asked:
+            return [[] for _ in prefixes]
+        embeds, positions, mask = self._stack_prefixes(asked)
         out = self._text(embeds, positions, mask, past_key_values=DynamicCache())
-        out.past_key_values.batch_repeat_interleave(num)
-        mask = mask.repeat_interleave(num, 0)
-        next_position = (positions.amax((0, 2)) + 1).repeat_interleave(num)  # [N]
-        hidden = out.last_hidden_state[:, -1].repeat_interleave(num, 0)  # [N, H]
-        ids, logprobs = self._decode(hidden, next_position, mask, out.past_key_values, sampling, generator)
-        rows = [self._completion(i, p) for i, p in zip(ids.cpu(), logprobs.cpu(), strict=True)]
-        return [rows[b * num : (b + 1) * num] for b in range(len(prefixes))]
+        repeats = torch.tensor([count for count in counts if count], device=mask.device)
+        out.past_key_values.batch_repeat_interleave(repeats)
+        mask = mask.repeat_interleave(repeats, 0)
+        next_position = (positions.amax((0, 2)) + 1).repeat_interleave(repeats)  # [N]
+        hidden = out.last_hidden_state[:, -1].repeat_interleave(repeats, 0)  # [N, H]
+        columns = self._decode(hidden, next_position, mask, out.past_key_values, sampling, generator)
+        truncates = bool(sampling.top_k and sampling.temperature)
+        rows = iter([self._completion(i, p, d if truncates else None) for i, p, d in zip(*columns, strict=True)])
+        return [list(islice(rows, count)) for count in counts]
 
     def _decode(
         self, hidden: Tensor, next_position: Tensor, mask: Tensor, cache: DynamicCache, sampling: Sampling,
         generator: torch.Generator | None,
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """([N, T] ids, [N, T] log-probs); a row's tokens after its stop token mean nothing."""
-        all_ids, all_logprobs = [], []
+    ) -> list[Tensor]:  # fmt: skip
+        """[N, T] ids, full and drawn log-probs, on the CPU; a row's tokens after its stop token mean nothing."""
+        drawn = []
         done = torch.zeros(len(hidden), dtype=torch.bool, device=hidden.device)
         for t in range(sampling.max_new_tokens):
             logprobs = self._vocabulary_logprobs(hidden, sampling.temperature or 1.0)  # [N, V]
-            ids = self._draw(logprobs, sampling, generator)
-            all_ids.append(ids)
-            all_logprobs.append(logprobs.gather(-1, ids[:, None])[:, 0])
+            ids, drawn_logprobs = self._draw(logprobs, sampling, generator)
+            drawn.append((ids, logprobs.gather(-1, ids[:, None])[:, 0], drawn_logprobs))
             done |= torch.isin(ids, self.stop_ids.to(ids.device))
             if done.all() or t + 1 == sampling.max_new_tokens:
                 break
@@ -195,19 +219,30 @@ class OmniAdapter(ModelAdapter):
             positions = (next_position + t).expand(3, -1)[..., None]  # [3, N, 1]
             embeds = self.model.get_input_embeddings()(ids[:, None])
             hidden = self._text(embeds, positions, mask, past_key_values=cache).last_hidden_state[:, -1]
-        return torch.stack(all_ids, 1), torch.stack(all_logprobs, 1)
+        return [torch.stack(column, 1).cpu() for column in zip(*drawn, strict=True)]
 
-    def _draw(self, logprobs: Tensor, sampling: Sampling, generator: torch.Generator | None) -> Tensor:
+    def _draw(self, logprobs: Tensor, sampling: Sampling, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """([N] ids, [N] their log-probs among the tokens that could be drawn)."""
         allowed = logprobs.index_fill(-1, self.media_ids.to(logprobs.device), -torch.inf)
         if sampling.temperature == 0:
-            return allowed.argmax(-1)
-        return torch.multinomial(allowed.softmax(-1), 1, generator=generator)[:, 0]
+            return allowed.argmax(-1), allowed.new_zeros(len(allowed))
+        if sampling.top_k:
+            top = allowed.topk(min(sampling.top_k, allowed.shape[-1]), -1)
+            allowed = torch.full_like(allowed, -torch.inf).scatter(-1, top.indices, top.values)
+        chances = allowed.softmax(-1)
+        ids = torch.multinomial(chances, 1, generator=generator)
+        return ids[:, 0], chances.gather(-1, ids)[:, 0].log()
 
-    def _completion(self, ids: Tensor, logprobs: Tensor) -> Completion:
+    def _completion(self, ids: Tensor, logprobs: Tensor, truncated: Tensor | None) -> Completion:
         stops = torch.isin(ids, self.stop_ids).nonzero()
-        length = int(stops[0]) + 1 if len(stops) else len(ids)
-        text = self.processor.tokenizer.decode(ids[:length], skip_special_tokens=True)
-        return Completion(ids[:length].clone(), logprobs[:length].clone(), text, finished=bool(len(stops)))
+        end = int(stops[0]) + 1 if len(stops) else len(ids)
+        return Completion(
+            ids=ids[:end].clone(),
+            behaviour_logprobs=logprobs[:end].clone(),
+            text=self.processor.tokenizer.decode(ids[:end], skip_special_tokens=True),
+            finished=bool(len(stops)),
+            truncated_logprobs=None if truncated is None else truncated[:end].clone(),
+        )
 
     # -- logprobs ----------------------------------------------------------------------------------------------------
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from avatar.models.base import MediaLimits, ModelAdapter, Prefix, load_adapter, load_skeleton
+from avatar.models.lora import LoRA, is_lora
 from avatar.types import Prompt
 
 
@@ -18,10 +20,15 @@ class Policy(LightningModule):
         path: Folder written by ``save_pretrained``, or a hub id such as ``Qwen/Qwen2.5-Omni-7B``.
         dtype: Of the weights: ``float32``, ``bfloat16``, or ``auto`` for the checkpoint's own.
         attn_implementation: As transformers names it.
-        freeze_towers: Keep the vision and audio towers as they are; encoded clips are then computed once and held.
+        freeze_towers: Keep the vision and audio towers as they are; encoded clips are then computed once and held. With
+            ``lora`` it is ``lora.targets`` that decides.
         min_pixels: Smaller frames are scaled up to this.
         max_pixels: Larger frames are scaled down to this.
         cache_mb: Bound of the store of encoded clips, in MB.
+        lora: Train matrices of low rank beside the weights, which stay as they are; None trains the weights.
+
+    Attributes:
+        base_fingerprint: With LoRA, that of the weights beside which it was put; None without.
     """
 
     adapter: ModelAdapter
@@ -35,20 +42,35 @@ class Policy(LightningModule):
         min_pixels: int = 128 * 28 * 28,
         max_pixels: int = 768 * 28 * 28,
         cache_mb: int = 512,
+        lora: LoRA | None = None,
     ) -> None:
         super().__init__()
         self.path, self.dtype_name, self.attn_implementation = path, dtype, attn_implementation
         self.freeze_towers = freeze_towers
         self.limits = MediaLimits(min_pixels, max_pixels, cache_mb)
+        self.lora = lora
+        self.base_fingerprint: str | None = None
         self.skeleton: dict[str, Tensor] | None = None
 
     def configure_model(self) -> None:
-        """Load the model, once; from ``skeleton`` if a checkpoint brought one, whose weights follow."""
+        """Load the model, once; from ``skeleton`` if a checkpoint brought one, whose weights follow.
+
+        Raises:
+            CheckpointError: There is no model at ``path``.
+            ConfigError: ``lora`` does not fit the model or ``freeze_towers``.
+        """
         if hasattr(self, "adapter"):
             return
         how = (self.dtype_name, self.attn_implementation, self.limits)
         self.adapter = load_skeleton(self.skeleton, *how) if self.skeleton else load_adapter(self.path, *how)
+        if self.lora:
+            self.adapter.add_lora(self.lora)
+            self.base_fingerprint = self.adapter.fingerprint()
         self.adapter.freeze_towers(self.freeze_towers)
+
+    def is_saved(self, name: str) -> bool:
+        """Whether a checkpoint holds what ``state_dict`` calls ``name``: with LoRA, only what is trained."""
+        return not self.lora or is_lora(name) or attrgetter(name)(self).requires_grad
 
     def encode(self, prompts: Sequence[Prompt]) -> list[Prefix]:
         """See :meth:`ModelAdapter.encode`."""

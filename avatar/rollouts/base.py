@@ -20,11 +20,11 @@ class RolloutEngine(ABC):
         self,
         adapter: ModelAdapter,
         prefixes: Sequence[Prefix],
-        num: int,
+        nums: int | Sequence[int],
         sampling: Sampling,
         generator: torch.Generator,
     ) -> list[list[Completion]]:
-        """[B][num] completions with the log-probs that the policy gave their tokens."""
+        """[B][nums[b]] completions, or ``nums`` for each prefix, with the policy's log-probs of their tokens."""
 
 
 ENGINES: Registry[type[RolloutEngine]] = Registry("rollout engine", "engines")

@@ -19,9 +19,9 @@ class HFEngine(RolloutEngine):
         self,
         adapter: ModelAdapter,
         prefixes: Sequence[Prefix],
-        num: int,
+        nums: int | Sequence[int],
         sampling: Sampling,
         generator: torch.Generator,
     ) -> list[list[Completion]]:
-        """[B][num] completions."""
-        return adapter.generate(prefixes, num, sampling, generator)
+        """[B][nums[b]] completions."""
+        return adapter.generate(prefixes, nums, sampling, generator)
