@@ -5,7 +5,8 @@ Shapes: B prompts, N completions, T completion tokens, F frames, A audio samples
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
@@ -61,6 +62,19 @@ class Prompt:
     hint: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
 
+    def with_hint(self) -> Prompt:
+        """The same prompt with its hint shown as the last line of the system message, ``Hint: ...``.
+
+        Raises:
+            ValueError: It has none.
+        """
+        if not self.hint:
+            raise ValueError(f"prompt {self.key!r} has no hint")
+        system = self.messages[0]["content"] if self.messages and self.messages[0]["role"] == "system" else None
+        text = f"{system}\nHint: {self.hint}" if system else f"Hint: {self.hint}"
+        rest = self.messages[1:] if system is not None else self.messages
+        return replace(self, messages=[{"role": "system", "content": text}, *rest])
+
 
 @dataclass(frozen=True, eq=False)
 class Completion:
@@ -68,11 +82,13 @@ class Completion:
 
     Attributes:
         ids: [T] token ids, the end-of-sequence token included when it was written.
-        behaviour_logprobs: [T] nats, of each token under the policy that sampled it, taken while sampling.
+        behaviour_logprobs: [T] nats, of each token under the policy that sampled it, taken while sampling, over the
+            full vocabulary at the sampling temperature: what :meth:`ModelAdapter.logprobs` gives for the same weights.
         text: ``ids`` decoded, without special tokens.
         finished: False if the length limit cut it off.
         hinted: Whether the hint was shown.
         step: Training step it was made at.
+        truncated_logprobs: [T] nats, of each token among the ``top_k`` that could be drawn; None without ``top_k``.
     """
 
     ids: Tensor
@@ -81,13 +97,15 @@ class Completion:
     finished: bool
     hinted: bool = False
     step: int = 0
+    truncated_logprobs: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Experience:
     """The completions to train on; all that an advantage estimator sees.
 
-    Groups may be ragged, so completions lie in one row of N with group ids, never in a [B, G] grid.
+    Groups may be ragged (a hinted half, a skipped judgement), so completions lie in one row of N with group ids, never
+    in a [B, G] grid.
 
     Attributes:
         ids: [N, T] token ids, padded at the end.
@@ -97,7 +115,10 @@ class Experience:
         valid: [N] bool, False where no reward could be given (a skipped judgement).
         is_replayed: [N] bool.
         hinted: [N] bool.
-        group: [N] int, the index of the prompt.
+        group: [N] int, which completions are compared with each other: those of one prompt with its hint shown, those
+            without, each with what is replayed for them.
+        prompt: [N] int, the encoded prompt that each completion follows; differs from ``group`` where the completion
+            of another prompt is replayed.
         step: [N] int, when each completion was made.
         reference_score: [N], mean past reward of the completion's prompt before this step; NaN where there is none.
     """
@@ -110,31 +131,69 @@ class Experience:
     is_replayed: Tensor
     hinted: Tensor
     group: Tensor
+    prompt: Tensor
     step: Tensor
     reference_score: Tensor
 
+    def __len__(self) -> int:
+        return len(self.rewards)
+
     @classmethod
     def from_completions(
-        cls, completions: list[Completion], group: Tensor, rewards: Tensor, valid: Tensor, pad_id: int = 0
+        cls,
+        completions: Sequence[Completion],
+        group: Tensor,
+        rewards: Tensor,
+        valid: Tensor,
+        reference_score: Tensor | None = None,
+        prompt: Tensor | None = None,
     ) -> Experience:
-        """Stack fresh completions; ``group`` [N], ``rewards`` [N] and ``valid`` [N] run beside them."""
+        """Stack fresh completions.
+
+        Args:
+            completions: N completions.
+            group: [N] int.
+            rewards: [N]; its device is that of the result.
+            valid: [N] bool.
+            reference_score: [N]; NaN if not given.
+            prompt: [N] int; ``group`` if not given.
+        """
         device, num = rewards.device, len(completions)
         lengths = torch.tensor([len(c.ids) for c in completions], device=device)
-        pad = torch.nn.utils.rnn.pad_sequence
-        ids = pad([c.ids.to(device) for c in completions], batch_first=True, padding_value=pad_id)  # [N, T]
-        behaviour = pad([c.behaviour_logprobs.to(device) for c in completions], batch_first=True)  # [N, T]
+        ids = pad_rows([c.ids.to(device) for c in completions])  # [N, T]
         return cls(
             ids=ids,
             mask=torch.arange(ids.shape[1], device=device) < lengths[:, None],
-            behaviour_logprobs=behaviour,
+            behaviour_logprobs=pad_rows([c.behaviour_logprobs.to(device) for c in completions]),
             rewards=rewards,
             valid=valid,
             is_replayed=torch.zeros(num, dtype=torch.bool, device=device),
             hinted=torch.tensor([c.hinted for c in completions], device=device),
             group=group,
+            prompt=group if prompt is None else prompt,
             step=torch.tensor([c.step for c in completions], device=device),
-            reference_score=torch.full((num,), torch.nan, device=device),
+            reference_score=torch.full((num,), torch.nan, device=device)
+            if reference_score is None
+            else reference_score,
         )
+
+    def join(self, other: Experience) -> Experience:
+        """The completions of both, these first; the shorter ones are padded."""
+        pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
+        return Experience(**{name: join_rows(*pair) for name, pair in pairs.items()})
+
+
+def pad_rows(rows: Sequence[Tensor]) -> Tensor:
+    """[N, T] of N rows of up to T values, zeros at the end."""
+    return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
+
+
+def join_rows(first: Tensor, second: Tensor) -> Tensor:
+    """[N + M, ...]; two-dimensional tensors of different widths are padded with zeros on the right."""
+    if first.ndim == 2:
+        width = max(first.shape[1], second.shape[1])
+        first, second = (torch.nn.functional.pad(x, (0, width - x.shape[1])) for x in (first, second))
+    return torch.cat([first, second])
 
 
 @dataclass(frozen=True)
@@ -144,13 +203,17 @@ class Sampling:
     Attributes:
         temperature: Divides the logits; 0 is greedy.
         max_new_tokens: Length limit of a completion, the end-of-sequence token included.
+        top_k: Draw among this many likeliest tokens; 0 is all.
     """
 
     temperature: float = 1.0
     max_new_tokens: int = 256
+    top_k: int = 0
 
     def __post_init__(self) -> None:
         if self.temperature < 0:
             raise ConfigError(f"temperature must be 0 (greedy) or more, got {self.temperature}")
         if self.max_new_tokens < 1:
             raise ConfigError(f"max_new_tokens must be at least 1, got {self.max_new_tokens}")
+        if self.top_k < 0:
+            raise ConfigError(f"top_k must be 0 (all tokens) or more, got {self.top_k}")

@@ -31,7 +31,7 @@ def test_print_config_gives_back_what_was_overridden(capsys, monkeypatch):
     assert stopped.value.code == 0
     printed = yaml.safe_load(capsys.readouterr().out)
     assert printed["model"]["init_args"]["num_generations"] == 4
-    assert printed["model"]["init_args"]["beta"] == 0.1
+    assert printed["model"]["init_args"]["objective"]["beta"] == 0.1
 
 
 def test_a_later_config_goes_over_an_earlier_one(capsys, monkeypatch, tmp_path):

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent / "avatar"
 FLOORS = {
     0: {"types", "registry", "errors", "answers", "cache", "__init__"},
     1: {"advantages", "rewards", "losses"},
-    2: {"models", "data"},
+    2: {"models", "data", "replay"},
     3: {"rollouts", "benchmarks"},
     4: {"modules"},
     5: {"cli", "commands", "report"},

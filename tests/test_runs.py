@@ -66,6 +66,26 @@ def whole(world):
     return world / "runs" / "whole"
 
 
+AVATAR = (
+    "fit --config configs/micro/avatar.yaml --model.max_new_tokens 8 --data.batch_size 2 --data.train data/micro/pool "
+    "--trainer.val_check_interval 4 --model.optimizer.lr 1e-3 --model.replay.minimum 4 --model.hints.visits 1 "
+    "--model.part_norms_every 3"
+)
+
+
+def avatar(folder: str, steps: int, more: str = "") -> int:
+    return run(f"{AVATAR} --trainer.default_root_dir {folder} --trainer.max_steps {steps} {more}")
+
+
+@pytest.fixture(scope="session")
+def whole_avatar(world):
+    """An uninterrupted run of 16 steps with replay and hints; the pool of ten prompts comes round three times."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(world)
+        assert avatar("runs/whole_avatar", 16) == 0
+    return world / "runs" / "whole_avatar"
+
+
 def test_a_run_writes_what_the_readme_says(whole):
     for name in (
         "config.yaml",
@@ -80,17 +100,20 @@ def test_a_run_writes_what_the_readme_says(whole):
         assert (whole / name).exists(), name
 
 
-def test_the_metrics_have_a_row_a_step_and_every_documented_key(whole):
+def test_the_metrics_have_a_row_a_step_and_every_documented_key(whole, whole_avatar):
     table = rows(str(whole))
     assert [int(r["step"]) for r in table] == list(range(7))  # 0 is the validation before the first
     page = (ROOT / "docs" / "metrics.md").read_text()
     firsts = [line.split("|")[1] for line in page.split("## Cold start")[0].splitlines() if line.startswith("| `")]
     documented = {key for cell in firsts for key in re.findall(r"`([^`]+)`", cell)}
-    assert len(documented) > 15
-    for key in documented - {"reward/<name>"}:
+    assert len(documented) > 40
+    grpo_only = {key for key in documented if not re.match(r"replay/|hint/|.*replayed$|grad_norm/|reward/<name>", key)}
+    for key in grpo_only:
         assert key in table[0], key
-    undocumented = [k for k in table[0] if f"`{k}`" not in page and not re.match(r"reward/|val/accuracy/|step$", k)]
-    assert not undocumented, f"not in docs/metrics.md: {undocumented}"
+    for key in documented - {"reward/<name>"}:
+        assert key in rows(str(whole_avatar))[0], key
+    for key in (k for run in (whole, whole_avatar) for k in rows(str(run))[0]):
+        assert f"`{key}`" in page or re.match(r"reward/|val/accuracy/|step$", key), f"not in docs/metrics.md: {key}"
 
 
 def test_generated_completions_are_counted_and_all_kept(whole):
@@ -126,6 +149,17 @@ def test_a_run_that_stops_and_goes_on_equals_one_that_does_not(whole):
     assert grpo("runs/halves", 6, "--ckpt_path last") == 0
     for name in ("metrics.csv", "completions.jsonl"):
         assert (whole / name).read_text() == Path("runs/halves", name).read_text()
+
+
+def test_replay_and_hints_go_on_exactly_from_a_checkpoint(whole_avatar):
+    table = rows(str(whole_avatar))
+    assert any(float(r["replay/replayed"] or 0) > 0 for r in table)
+    assert any(float(r["hint/share"] or 0) > 0 for r in table)
+    for stop in (3, 9):
+        assert avatar(f"runs/halves_avatar{stop}", stop) == 0
+        assert avatar(f"runs/halves_avatar{stop}", 16, "--ckpt_path last") == 0
+        for name in ("metrics.csv", "completions.jsonl"):
+            assert (whole_avatar / name).read_text() == Path(f"runs/halves_avatar{stop}", name).read_text()
 
 
 def test_resuming_cuts_what_was_written_after_the_checkpoint(whole):
@@ -216,6 +250,21 @@ WRONG = [
     ("fit --config configs/micro/grpo.yaml --trainer.max_stepz 4", r"Did you mean '--trainer.max_steps'"),
     ("fit --config configs/micro/grpo.yaml --model.num_generations 1", r"num_generations must be at least 2, got 1"),
     ("fit --config configs/micro/grpo.yaml --model.advantage.epss 1", r"Did you mean 'eps'"),
+    ("fit --config configs/micro/grpo.yaml --model.advantage Mixed", r"Mixed scores replayed .* add a model.replay"),
+    ("fit --config configs/micro/grpo.yaml --model.num_replayed 4", r"belongs to --model.replay.num_replayed"),
+    ("fit --config configs/micro/grpo.yaml --model.beta 0.1", r"belongs to --model.objective.beta"),
+    ("fit --config configs/micro/avatar.yaml --model.replay.hard_share 0.5", r"sum to 1, their sum is 1.1"),
+    ("fit --config configs/micro/avatar.yaml --model.advantage.strength -1", r"strength must be 0 or more, got -1"),
+    ("fit --config configs/micro/avatar.yaml --model.replay.scope all", r"expected 'prompt' or 'any', got 'all'"),
+    (
+        "fit --config configs/micro/avatar.yaml --model.hints Zero",
+        r"unknown hint trigger 'Zero'\. Did you mean 'ZeroStr",
+    ),
+    (
+        "fit --config configs/micro/avatar.yaml --model.advantage TAS --model.advantage.shape Parabolik",
+        r"unknown credit shape 'Parabolik'\. Did you mean 'Parabolic'",
+    ),
+    ("fit --config configs/micro/avatar.yaml --model.num_generations 2", r"num_generations must be at least 4 with"),
     ("fit --config configs/micro/grpo.yaml --data.batch_size many", r"--data.batch_size: expected int, got 'many'"),
     ("fit --config configs/micro/grpo.yaml --data.train nowhere", r"nowhere: no such shard folder"),
     ("fit --config configs/micro/grpo.yaml --data.train configs", r"configs: no shard"),

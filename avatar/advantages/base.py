@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor
 
+from avatar.errors import ConfigError
 from avatar.registry import Registry
 from avatar.types import Experience
 
@@ -14,7 +15,12 @@ class Advantage(ABC):
     """Turns rewards into advantages. Sees the experience and nothing else: no model, no trainer.
 
     A subclass gives one number per completion in :meth:`estimate`; calling the object spreads it over the tokens.
+
+    Attributes:
+        needs_replay: Whether it makes no sense without replayed completions; training then insists on them.
     """
+
+    needs_replay: bool = False
 
     @abstractmethod
     def estimate(self, experience: Experience) -> Tensor:
@@ -26,3 +32,19 @@ class Advantage(ABC):
 
 
 ADVANTAGES: Registry[type[Advantage]] = Registry("advantage", "advantages")
+
+
+def scatter(where: Tensor, values: Tensor) -> Tensor:
+    """[N] with ``values`` [M], in order, at the M True places of ``where`` [N], and 0 elsewhere."""
+    return values.new_zeros(len(where)).masked_scatter(where, values)
+
+
+def check_at_least(least: float, **values: float) -> None:
+    """Refuse an argument that is below ``least``, by its name.
+
+    Raises:
+        ConfigError: It is, or it is NaN.
+    """
+    for name, value in values.items():
+        if not value >= least:
+            raise ConfigError(f"advantage.{name} must be {least:g} or more, got {value}")

@@ -8,14 +8,17 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from avatar.advantages import ADVANTAGES
+from avatar.advantages import ADVANTAGES, SHAPES
 from avatar.benchmarks import BENCHMARKS
 from avatar.models import MODELS
 from avatar.registry import Registry, UnknownNameError
+from avatar.replay import HINTS
 from avatar.rewards import REWARDS
 from avatar.rollouts import ENGINES
 
-REGISTRIES: dict[str, Registry[Any]] = {r.group: r for r in (ADVANTAGES, REWARDS, ENGINES, MODELS, BENCHMARKS)}
+REGISTRIES: dict[str, Registry[Any]] = {
+    r.group: r for r in (ADVANTAGES, SHAPES, REWARDS, HINTS, ENGINES, MODELS, BENCHMARKS)
+}
 
 
 def main(argv: Sequence[str]) -> int:

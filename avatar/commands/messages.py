@@ -9,19 +9,30 @@ from typing import Any
 
 import torch
 
-from avatar.advantages import ADVANTAGES
+from avatar.advantages import ADVANTAGES, SHAPES
 from avatar.benchmarks import BenchmarkData
 from avatar.data.loader import Phase
 from avatar.data.module import ShardData
+from avatar.losses import Objective
+from avatar.models.lora import LoRA
 from avatar.modules import EvaluationModule, Policy, Reference, RLModule, SFTModule
 from avatar.modules.perception import Perception
 from avatar.registry import Registry, UnknownNameError, did_you_mean
+from avatar.replay import HINTS, Replay
 from avatar.rewards import REWARDS
 from avatar.rollouts import ENGINES
 
 MODULES = (RLModule, SFTModule, EvaluationModule)
 DATA_MODULES = (ShardData, BenchmarkData)
-REGISTRIES: dict[str, Registry[Any]] = {"advantage": ADVANTAGES, "rewards": REWARDS, "engine": ENGINES}
+SECTIONS = {"model.objective": Objective, "model.replay": Replay, "model.policy.lora": LoRA}  # classes without a name
+REGISTRIES: dict[str, Registry[Any]] = {
+    "advantage": ADVANTAGES,
+    "base": ADVANTAGES,
+    "shape": SHAPES,
+    "rewards": REWARDS,
+    "hints": HINTS,
+    "engine": ENGINES,
+}
 
 
 def names_for(key: str) -> list[str] | None:
@@ -44,7 +55,7 @@ def names_for(key: str) -> list[str] | None:
 def argument_names() -> list[str]:
     """Every argument of every class that a config may name."""
     entries = [registry[name] for registry in REGISTRIES.values() for name in registry]
-    classes = [*MODULES, *DATA_MODULES, Policy, Reference, Perception, Phase, *entries]
+    classes = [*MODULES, *DATA_MODULES, Policy, Reference, Perception, Phase, *SECTIONS.values(), *entries]
     found = {name for c in classes for name in inspect.signature(c).parameters}
     return sorted(found - {"self", "args", "kwargs"})
 
@@ -67,9 +78,9 @@ def explain(message: str, options: Iterable[str] = ()) -> str:
         name = match[1].split("=")[0]
         return f"unknown argument {name}.{did_you_mean(name, list(options))}"
     if match := re.search(r"Option '([^']+)' is not accepted|[Kk]ey ['\"]([\w.]+)['\"] is not expected", message):
-        name = match[1] or match[2]
+        name = (match[1] or match[2]).rsplit(".", 1)[-1]
         where = f" of --{key}" if key else ""
-        return f"unknown argument {name!r}{where}.{did_you_mean(name.rsplit('.', 1)[-1], argument_names())}"
+        return f"unknown argument {name!r}{where}.{_belongs(name) or did_you_mean(name, argument_names())}"
     if match := re.search(r"does not accept (?:option|nested key) ['\"]([\w.]+)['\"]", message):
         near = did_you_mean(match[1], [option.removeprefix("--") for option in options])
         return f"unknown argument {match[1]!r}.{near}"
@@ -77,9 +88,19 @@ def explain(message: str, options: Iterable[str] = ()) -> str:
         return _unknown_class(key, match[1] or match[2])
     if match := re.search(r"following arguments are required: (\S+)", message):
         return f"--{match[1].split('.', 1)[-1]} is missing: give it, or --config FILE or --ckpt_path FILE that holds it"
-    if match := re.search(r"Expected an? (?:<class ')?(\w+)(?:'>)?\. Got value: (.*)", message):
-        return f"--{key}: expected {match[1]}, got {match[2]!r}"
+    if match := re.search(
+        r"Expected an? (?:typing\.Literal\[(.*?)\]|(?:<class ')?(\w+)(?:'>)?)\. Got value: (.*)", message
+    ):
+        return f"--{key}: expected {match[2] or match[1].replace(', ', ' or ')}, got {match[3]!r}"
     return _shorten(message)
+
+
+def _belongs(name: str) -> str:
+    """Where an argument goes that was given to the wrong section, or an empty string."""
+    for section, cls in SECTIONS.items():
+        if name in inspect.signature(cls).parameters:
+            return f" It belongs to --{section}.{name}"
+    return ""
 
 
 def _unknown_class(key: str, name: str) -> str:

@@ -21,18 +21,14 @@ from avatar.benchmarks import BENCHMARKS, BenchmarkData
 from avatar.commands.checkpoints import NAMED_CHECKPOINTS, named_checkpoint, read_checkpoint, resolve_checkpoint
 from avatar.commands.messages import explain  # and every class whose short name `--model` and `--data` take
 from avatar.errors import ConfigError
-from avatar.modules import EvaluationModule
-from avatar.modules.callbacks import (
-    ConfigInCheckpoint,
-    ExportModel,
-    GracefulStop,
-    ResumeLogs,
-    RunCheckpoint,
-    RunProgress,
-    SampleCompletions,
-)
+from avatar.modules import EvaluationModule, RLModule
+from avatar.modules.callbacks import GracefulStop, ResumeLogs, RunProgress, SampleCompletions
+from avatar.modules.health import HealthPanel
 from avatar.modules.logs import RunLogger
+from avatar.modules.saving import AtomicCheckpointIO, ConfigInCheckpoint, ExportModel, RunCheckpoint
+from avatar.types import Prompt
 
+WHOLE_CHECKPOINTS = ("auto", "ddp", "None")  # strategies that write one file; others have a way of their own
 EVALUATING = ("validate", "test", "predict")
 # What the Trainer does unless a config says otherwise.
 TRAINER_DEFAULTS = {
@@ -164,6 +160,8 @@ class AvatarCLI(LightningCLI):
             given = config.get("logger")
             loggers = given if isinstance(given, list) else [given] if given not in (None, True, False) else []
             kwargs["logger"] = [*loggers, RunLogger(root)] if given is not False else False
+            if str(config.get("strategy")) in WHOLE_CHECKPOINTS and not config.get("plugins"):
+                kwargs["plugins"] = [AtomicCheckpointIO()]
         else:
             kwargs |= {"logger": False, "enable_checkpointing": False, "num_sanity_val_steps": 0}
         kwargs["callbacks"] = self._callbacks(list(config.get("callbacks") or []))
@@ -177,7 +175,8 @@ class AvatarCLI(LightningCLI):
             wanted.append(RunProgress())
         if self.subcommand == "fit":
             model = self.config[self.subcommand].model.as_dict()
-            wanted += [RunCheckpoint(), self.graceful, ResumeLogs(), SampleCompletions(), ExportModel()]
+            wanted += [RunCheckpoint(), self.graceful, ResumeLogs(), SampleCompletions()]
+            wanted += [HealthPanel(), ExportModel()]
             wanted.append(ConfigInCheckpoint(json.loads(json.dumps(model, default=str))))
         return given + [w for w in wanted if not any(isinstance(g, type(w)) for g in given)]
 
@@ -192,8 +191,10 @@ class AvatarCLI(LightningCLI):
             self.model.output_stem = Path(self.data_root) / self.subcommand
 
     def before_fit(self) -> None:
-        """Open the data before the model: a missing folder is told in a second."""
+        """Open the data and try the rewards before the model: what is missing or wrong is told in a second."""
         self.datamodule.setup("fit")
+        if isinstance(self.model, RLModule) and isinstance(prompt := self.datamodule.train_dataset[0], Prompt):
+            self.model.rehearse(prompt)
 
 
 def output_stem(checkpoint: Path | None, root: Path, data: BenchmarkData) -> Path:

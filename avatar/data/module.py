@@ -13,6 +13,7 @@ from rich.text import Text
 from avatar.data.dataset import PromptDataset, PromptStyle
 from avatar.data.loader import Phase, Plan, PromptLoader, plan_epoch
 from avatar.errors import ConfigError
+from avatar.types import Prompt
 
 
 class ShardData(LightningDataModule):
@@ -84,6 +85,14 @@ class ShardData(LightningDataModule):
         counts = [phase.batches for phase in self.train]
         plans = partial(plan_epoch, sizes, counts, self.batch_size, self.seed)
         return self._loader(self.train_dataset, plans, training=True)
+
+    def prompt(self, key: str) -> Prompt:
+        """The training prompt called ``key``, its clip decoded again: what replay asks for.
+
+        Raises:
+            DataError: There is none, or it cannot be read.
+        """
+        return self.train_dataset.by_key(key)
 
     def val_dataloader(self) -> PromptLoader | list[PromptLoader]:
         """Batches in shard order; none without a validation folder."""

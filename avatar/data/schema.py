@@ -131,10 +131,9 @@ def to_prompt(record: Record, key: str, clips: tuple[Clip, ...], system: str | N
     elif record.options:
         text += " " + " / ".join(record.options)
     parts: list[dict[str, str]] = [{"type": kind} for kind in record.media]
-    lines = [*([system] if system else []), *([f"Hint: {record.hint}"] if record.show_hint and record.hint else [])]
-    messages: list[Message] = [{"role": "system", "content": "\n".join(lines)}] if lines else []
+    messages: list[Message] = [{"role": "system", "content": system}] if system else []
     messages.append({"role": "user", "content": [*parts, {"type": "text", "text": text}]})
-    return Prompt(
+    prompt = Prompt(
         key=key,
         messages=messages,
         clips=clips,
@@ -145,3 +144,4 @@ def to_prompt(record: Record, key: str, clips: tuple[Clip, ...], system: str | N
         hint=record.hint,
         metadata=record.metadata,
     )
+    return prompt.with_hint() if record.show_hint and record.hint else prompt

@@ -1,75 +1,20 @@
-"""What is seen and kept while a run goes on: checkpoints, a clean stop, sample completions, the exported model."""
+"""What is seen while a run goes on: progress, a clean stop, sample completions."""
 
 from __future__ import annotations
 
-import json
 import signal
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from rich.console import Console
 from rich.table import Table
 
-from avatar.models.base import pack_skeleton
 from avatar.modules.logs import RunLogger, StepLines
-from avatar.modules.rl import RLModule, Rollout
-
-
-class RunCheckpoint(ModelCheckpoint):
-    """``checkpoints/last.ckpt`` every few steps and at the end, ``checkpoints/best.ckpt`` by validation.
-
-    Checkpoints lie between training steps, and after the validation of their step if there is one.
-
-    Args:
-        every_n_steps: How often ``last.ckpt`` is written.
-        monitor: Metric that ``best.ckpt`` has the highest of.
-        dirpath: Folder; by default ``checkpoints`` in the run folder.
-    """
-
-    def __init__(self, every_n_steps: int = 50, monitor: str = "val/accuracy", dirpath: str | None = None) -> None:
-        self.dirpath: str | None
-        super().__init__(
-            dirpath=dirpath, filename="best", monitor=monitor, mode="max", save_last=True, save_top_k=1,
-            auto_insert_metric_name=False, enable_version_counter=False, every_n_epochs=1,
-            save_on_train_epoch_end=False,
-        )  # fmt: skip
-        self.every_n_steps = every_n_steps
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Settle the folder."""
-        self.dirpath = self.dirpath or str(Path(trainer.default_root_dir) / "checkpoints")
-        super().setup(trainer, pl_module, stage)
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Write ``last.ckpt`` when it is due, when training stops, or when it is over."""
-        over = trainer.global_step >= trainer.max_steps > 0
-        due = trainer.global_step % self.every_n_steps == 0 or trainer.should_stop or over
-        if due and not _validates_now(trainer):
-            self._save_last(trainer)
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write ``best.ckpt`` if it is, and ``last.ckpt``."""
-        if not trainer.sanity_checking and trainer.state.fn == "fit" and not trainer.fast_dev_run:
-            super().on_validation_end(trainer, pl_module)
-            self._save_last(trainer)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Nothing: the last step has been saved."""
-
-    def _save_last(self, trainer: Trainer) -> None:
-        if not trainer.fast_dev_run:
-            self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
-
-
-def _validates_now(trainer: Trainer) -> bool:
-    loop = trainer.fit_loop
-    return bool(loop.epoch_loop._should_check_val_fx(loop._data_fetcher)) if loop._data_fetcher else False
+from avatar.modules.rl import RLModule
+from avatar.modules.rollout import Rollout
 
 
 class RunProgress(RichProgressBar):
@@ -130,7 +75,7 @@ class ResumeLogs(Callback):
             if isinstance(logger, RunLogger):
                 logger.resume_step = checkpoint["global_step"]
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, SampleCompletions):
+            if hasattr(callback, "resume_step"):
                 callback.resume_step = checkpoint["global_step"]
 
 
@@ -163,19 +108,19 @@ class SampleCompletions(Callback):
 
 
 def completion_rows(rollout: Rollout) -> list[dict[str, Any]]:
-    """One plain row a completion: prompt, text, each reward, their sum, the mean advantage, length, finished."""
+    """One plain row a fresh completion: prompt, text, each reward, their sum, advantage, length, finished, hinted."""
     experience = rollout.experience
-    advantages = rollout.advantages.sum(-1) / experience.mask.sum(-1).clamp(min=1)
     return [
         {
-            "prompt": rollout.prompts[int(experience.group[i])].key,
-            "gold": rollout.prompts[int(experience.group[i])].answer,
+            "prompt": rollout.posed.prompts[int(experience.prompt[i])].key,
+            "gold": rollout.posed.prompts[int(experience.prompt[i])].answer,
             "completion": completion.text,
             **{f"reward/{name}": round(float(part[i]), 6) for name, part in rollout.parts.items()},
             "reward": round(float(experience.rewards[i]), 6),
-            "advantage": round(float(advantages[i]), 6),
+            "advantage": round(float(rollout.estimates[i]), 6),
             "length": len(completion.ids),
             "finished": completion.finished,
+            "hinted": completion.hinted,
         }
         for i, completion in enumerate(rollout.completions)
     ]
@@ -193,33 +138,3 @@ def completion_table(rows: list[dict[str, Any]], step: int) -> Table:
         texts = [str(row[name]).replace("[", r"\[") for name in ("prompt", "gold", "completion")]
         table.add_row(*texts, *(f"{row[name]:.2f}" for name in numbers))
     return table
-
-
-class ExportModel(Callback):
-    """At the end of a run, write the policy to ``model/`` in the run folder, for transformers and the next stage."""
-
-    @rank_zero_only
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write it, unless the run was only a trial."""
-        if trainer.fast_dev_run or trainer.interrupted:
-            return
-        folder = Path(trainer.default_root_dir) / "model"
-        with torch.no_grad():
-            pl_module.policy.adapter.save_pretrained(folder)  # type: ignore[union-attr, operator]
-        rank_zero_info(f"Model written to {folder}")
-
-
-class ConfigInCheckpoint(Callback):
-    """Makes each checkpoint enough to rebuild its model: arguments, configuration and processor go in too.
-
-    Args:
-        model: Class path and arguments, plain values only.
-    """
-
-    def __init__(self, model: dict[str, Any]) -> None:
-        self.model = model
-
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """As JSON text, which loads with ``weights_only=True``."""
-        checkpoint["avatar_model"] = json.dumps(self.model)
-        checkpoint["avatar_skeleton"] = pack_skeleton(pl_module.policy.adapter)  # type: ignore[union-attr, arg-type]

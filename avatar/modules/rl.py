@@ -1,69 +1,64 @@
-"""Reinforcement learning: one training step is generate, reward, score, update."""
+"""Reinforcement learning: one training step is generate, reward, mix in replay, score, update, store."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from random import Random
 from typing import Any
 
 import psutil
 import torch
 from jsonargparse.typing import lazy_instance
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from avatar.advantages import GRPO, Advantage
-from avatar.errors import CheckpointError, ConfigError
-from avatar.losses import clipped_policy_loss
+from avatar.errors import CheckpointError
+from avatar.losses import Losses, Objective, TokenBatch
 from avatar.models.base import Prefix
+from avatar.modules.checks import check_devices, check_origin, check_settings
 from avatar.modules.evaluation import EvaluationModule
+from avatar.modules.mixing import Placed, Posed, place, pose, replayed_experience, without_spread
 from avatar.modules.policy import Policy
 from avatar.modules.reference import Reference
+from avatar.modules.rollout import Rollout, hint_metrics, replay_metrics, rollout_metrics, visits_of
+from avatar.modules.steps import of_all_ranks, part_norms, step_seed
+from avatar.replay import HintTrigger, Memory, Replay
 from avatar.rewards import Accuracy, Format, Reward, score
 from avatar.rollouts import HFEngine, RolloutEngine
-from avatar.types import Completion, Experience, Prompt, Sampling
-
-
-@dataclass(frozen=True)
-class Rollout:
-    """What one step generated, for those who log it.
-
-    Attributes:
-        prompts: B prompts.
-        completions: N completions.
-        experience: Their tensors, rewards and groups.
-        parts: [N] of each reward, by name.
-        advantages: [N, T].
-    """
-
-    prompts: list[Prompt]
-    completions: list[Completion]
-    experience: Experience
-    parts: dict[str, Tensor]
-    advantages: Tensor
+from avatar.types import Completion, Experience, Prompt, Sampling, join_rows, pad_rows
 
 
 class RLModule(EvaluationModule):
-    """Group-relative policy optimisation of a policy against rewards.
+    """Group-relative policy optimisation of a policy against rewards, with replay and hints if they are configured.
 
     The module never sees pixels or names of estimators: prompts are encoded by the policy, completions come from an
-    engine, and advantages from whatever object was injected.
+    engine and from the replay buffer, and advantages from whatever object was injected.
 
     Args:
         policy: The model to train.
-        reference: The frozen model of the KL term; None starts from the policy's own path. Not loaded when beta is 0.
+        reference: The frozen model of the KL term; None starts from the policy's own path, or with LoRA is the policy
+            with its adapter off. Not loaded when ``objective.beta`` is 0.
         advantage: Turns rewards into advantages.
         rewards: Summed by their weights; None is 0.5 ``Format`` + 1.0 ``Accuracy``.
+        objective: What is minimised.
+        replay: The replay buffer; None replays nothing.
+        hints: When a prompt is shown its hint; None is never.
         engine: Who generates.
-        num_generations: Completions a prompt, at least 2.
+        num_generations: New completions a prompt, at least 2; at least 4 with hints.
         temperature: Of sampling, above 0.
+        top_k: Sample among this many likeliest tokens; 0 is all.
         max_new_tokens: Length limit of a completion.
-        beta: Weight of the KL term.
-        clip_eps_low: The ratio is clipped at 1 less this.
-        clip_eps_high: The ratio is clipped at 1 plus this.
+        mask_truncated: Leave out completions that the length limit has cut off; else they stay in, with format 0.
+        updates_per_rollout: Optimizer steps on each batch of completions.
+        reward_window: Last rewards of a prompt that make its reference score.
         max_grad_norm: Gradients are scaled down to this norm.
+        part_norms_every: How often, in steps, the gradient norms of the fresh and the replayed part are measured apart,
+            which costs one more backward pass; 0 is never.
         optimizer: Built over the parameters that take gradients.
         lr_scheduler: Stepped after every optimizer step; None keeps the rate.
     """
@@ -74,111 +69,215 @@ class RLModule(EvaluationModule):
         reference: Reference | None = None,
         advantage: Advantage = lazy_instance(GRPO),  # noqa: B008
         rewards: list[Reward] | None = None,
+        objective: Objective = Objective(),  # noqa: B008
+        replay: Replay | None = None,
+        hints: HintTrigger | None = None,
         engine: RolloutEngine = lazy_instance(HFEngine),  # noqa: B008
         num_generations: int = 8,
         temperature: float = 1.0,
+        top_k: int = 0,
         max_new_tokens: int = 256,
-        beta: float = 0.1,
-        clip_eps_low: float = 0.2,
-        clip_eps_high: float = 0.2,
+        mask_truncated: bool = False,
+        updates_per_rollout: int = 1,
+        reward_window: int = 20,
         max_grad_norm: float = 1.0,
+        part_norms_every: int = 10,
         optimizer: OptimizerCallable = torch.optim.AdamW,
         lr_scheduler: LRSchedulerCallable | None = None,
     ) -> None:
         super().__init__(policy, max_new_tokens)
-        rewards = [Format(0.5), Accuracy()] if rewards is None else rewards
-        _check(num_generations, temperature, beta, rewards)
         self.automatic_optimization = False
         self.strict_loading = False  # the reference's weights are in no checkpoint; the policy's are checked below
-        self.reference = (reference or Reference()) if beta else None
+        self.reference = (reference or Reference()) if objective.beta else None
         if self.reference:
             self.reference.follow(policy)
-        self.advantage, self.rewards, self.engine = advantage, rewards, engine
-        self.num_generations, self.sampling = num_generations, Sampling(temperature, max_new_tokens)
-        self.beta, self.clip_eps_low, self.clip_eps_high = beta, clip_eps_low, clip_eps_high
-        self.max_grad_norm, self.optimizer, self.lr_scheduler = max_grad_norm, optimizer, lr_scheduler
+        self.advantage, self.objective, self.engine = advantage, objective, engine
+        self.rewards = [Format(0.5), Accuracy()] if rewards is None else rewards
+        self.memory = Memory(replay, hints, reward_window)
+        self.num_generations, self.sampling = num_generations, Sampling(temperature, max_new_tokens, top_k)
+        self.mask_truncated, self.updates_per_rollout = mask_truncated, updates_per_rollout
+        self.max_grad_norm, self.part_norms_every = max_grad_norm, part_norms_every
+        self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
         self.num_generated = 0
         self.rollout: Rollout | None = None
+        self.metrics: dict[str, Any] = {}
         self._seconds: dict[str, float] = {}
-        self._reference_of_checkpoint: dict[str, str] | None = None
+        self.origin: dict[str, str] = {}
+        self._stored: dict[str, Any] = {}
+        check_settings(self)
 
     def configure_model(self) -> None:
         """Load the policy and, for training with a KL term, the reference."""
         super().configure_model()
-        if self.reference and self.trainer.training:
+        if not self.trainer.training:
+            return
+        check_devices(self)
+        if self.memory.buffer is not None and not self.origin:
+            adapter = self.policy.adapter
+            self.origin = {"model": adapter.fingerprint(), "tokenizer": adapter.vocabulary_fingerprint()}
+        if self.reference:
             self.reference.configure_model()
-            self._check_reference()
+        check_origin(self, self._stored)
 
     def configure_optimizers(self) -> Any:
         """Optimizer over the trainable parameters of the policy, and its scheduler."""
         optimizer = self.optimizer([p for p in self.policy.parameters() if p.requires_grad])  # type: ignore[arg-type]
         return [optimizer], [self.lr_scheduler(optimizer)] if self.lr_scheduler else []
 
+    def rehearse(self, prompt: Prompt) -> None:
+        """Call every reward on two empty completions, so that one that cannot work is told before a model is loaded.
+
+        Raises:
+            ConfigError: A reward gives another number of scores than completions, or a NaN.
+        """
+        empty = Completion(torch.tensor([0]), torch.zeros(1), "", finished=True)
+        score(self.rewards, [prompt], [empty, empty], torch.zeros(2, dtype=torch.long))
+
     # -- one step ----------------------------------------------------------------------------------------------------
 
     def training_step(self, batch: list[Prompt], batch_idx: int) -> None:
-        """Generate, reward, score and update on one batch of prompts."""
-        self._seconds = {}
-        with self._clock("encode"), torch.set_grad_enabled(not self.policy.adapter.towers_frozen):
-            prefixes = self.policy.encode(batch)
-        completions, group = self._generate(prefixes)
-        with self._clock("reward"):
-            scored, parts = score(self.rewards, batch, completions, group)
-        experience = Experience.from_completions(
-            completions, group.to(self.device), scored.rewards.to(self.device), scored.valid.to(self.device)
-        )
+        """Generate, reward, mix in what is replayed, update, and remember, on one batch of prompts."""
+        self._seconds, step = {}, self.global_step + 1
+        posed = pose(batch, self.memory, self.num_generations)
+        prefixes = self._encode(posed.prompts)
+        completions, index = self._generate(prefixes, posed.nums, len(batch), step)
+        fresh, parts, earned = self._reward(posed.prompts, completions, index)
+        alpha, placed, asked = self._replay(batch, posed, fresh, step)
+        prefixes += self._encode(placed.extra) if placed.extra else []
+        experience = fresh.join(replayed_experience(placed, self.memory, self.device)) if placed.entries else fresh
+        ref_logprobs = self._ref_logprobs(posed.prompts, prefixes, fresh, placed)
         advantages = self.advantage(experience)
-        self.rollout = Rollout(batch, completions, experience, parts, advantages)
-        ref_prefixes = self.reference.prefixes(batch, self.policy, prefixes) if self.reference else None
-        metrics = self._update(prefixes, ref_prefixes, experience, advantages)
-        self._log(metrics | rollout_metrics(self.rollout, prefixes, self.policy.adapter.media_token_ids))
+        self.rollout = Rollout(
+            step, posed, completions, placed.entries, experience, parts, earned,
+            self.advantage.estimate(experience), advantages, ref_logprobs,
+        )  # fmt: skip
+        metrics = self._metrics(self.rollout, prefixes, alpha, asked)
+        for update in range(self.updates_per_rollout):
+            if update and not self.policy.adapter.towers_frozen:  # they have moved, and their graph is gone
+                prefixes = self._encode(posed.prompts + placed.extra)
+            metrics |= self._update(prefixes, self.rollout, alpha)
+        self._remember(self.rollout)
+        self.metrics = metrics
+        self._log(metrics)
 
-    def _generate(self, prefixes: list[Prefix]) -> tuple[list[Completion], Tensor]:
-        """N completions in the order of their prompts, and [N] which prompt each is of."""
-        step = self.global_step + 1
+    def _encode(self, prompts: list[Prompt]) -> list[Prefix]:
+        with self._clock("encode"), torch.set_grad_enabled(not self.policy.adapter.towers_frozen):
+            return self.policy.encode(prompts)
+
+    def _generate(
+        self, prefixes: list[Prefix], nums: Sequence[int], num_visits: int, step: int
+    ) -> tuple[list[Completion], Tensor]:
+        """The fresh completions in the order of their prompts, and which prompt each is of."""
         generator = torch.Generator(self.device).manual_seed(step_seed(torch.initial_seed(), step, self.global_rank))
         with self._clock("generate"):
-            groups = self.engine.generate(self.policy.adapter, prefixes, self.num_generations, self.sampling, generator)
-        completions = [replace(c, step=step) for group in groups for c in group]
+            groups = self.engine.generate(self.policy.adapter, prefixes, nums, self.sampling, generator)
+        completions = [replace(c, step=step, hinted=i >= num_visits) for i, group in enumerate(groups) for c in group]
         self.num_generated += len(completions) * self.trainer.world_size
-        return completions, torch.arange(len(groups)).repeat_interleave(self.num_generations)
+        return completions, torch.arange(len(groups)).repeat_interleave(torch.tensor(nums))
 
-    def _update(
-        self, prefixes: list[Prefix], ref_prefixes: list[Prefix] | None, experience: Experience, advantages: Tensor
-    ) -> dict[str, Any]:
-        loss, metrics = self.objective(prefixes, ref_prefixes, experience, advantages)
+    def _reward(
+        self, prompts: list[Prompt], completions: list[Completion], index: Tensor
+    ) -> tuple[Experience, dict[str, Tensor], Tensor]:
+        """The fresh experience, each reward by name, and [N] whether anything but the format was rewarded."""
+        with self._clock("reward"):
+            scored, parts = score(self.rewards, prompts, completions, index)
+        valid = scored.valid
+        if self.mask_truncated:
+            valid = valid & torch.tensor([c.finished for c in completions])
+        earning = [r.weight * parts[r.name] for r in self.rewards if r.earns]
+        earned = sum(earning, torch.zeros(len(completions))) > 0
+        keys = [(prompts[i].key, c.hinted) for i, c in zip(index.tolist(), completions, strict=True)]
+        past = torch.tensor([self.memory.tracker.reference_score(*key) for key in keys])
+        tensors = (index, scored.rewards, valid, past.float())
+        return Experience.from_completions(completions, *(t.to(self.device) for t in tensors)), parts, earned
+
+    def _replay(self, batch: list[Prompt], posed: Posed, fresh: Experience, step: int) -> tuple[float, Placed, int]:
+        """Weight of the replayed part, what is replayed, and for how many prompts it was wanted."""
+        replay, alpha = self.memory.replay, self.memory.alpha(step)
+        wanted = [True] * len(batch)
+        if replay and replay.when == "zero_spread":
+            wanted = without_spread(fresh, posed.visit)
+        rng = Random(step_seed(torch.initial_seed(), step, self.global_rank))
+        with self._clock("replay"):
+            drawn = self.memory.draw(batch, wanted, step, rng)
+            placed = place(batch, posed, drawn, lambda key: self.trainer.datamodule.prompt(key))  # type: ignore[attr-defined]
+        for key, reason in placed.unreadable.items():
+            rank_zero_warn(f"{reason}; its stored completions are dropped from the replay buffer")
+            self.memory.buffer.drop_prompt(key)  # type: ignore[union-attr]
+        return alpha, placed, sum(wanted) if alpha else 0
+
+    def _ref_logprobs(
+        self, prompts: list[Prompt], prefixes: list[Prefix], fresh: Experience, placed: Placed
+    ) -> Tensor | None:
+        """[N, T] under the reference: computed for fresh completions, as stored for replayed ones."""
+        if self.reference is None:
+            return None
+        with self._clock("score"):
+            ref_prefixes = self.reference.prefixes(prompts, self.policy, prefixes[: len(prompts)])
+            inputs = (fresh.ids, fresh.mask, fresh.prompt, self.sampling.temperature)
+            ref_logprobs = self.reference(ref_prefixes, *inputs)
+        if not placed.entries:
+            return ref_logprobs
+        stored = [e.ref_logprobs for e in placed.entries if e.ref_logprobs is not None]
+        return join_rows(ref_logprobs, pad_rows(stored).to(self.device))
+
+    def _update(self, prefixes: list[Prefix], rollout: Rollout, alpha: float) -> dict[str, Any]:
+        """One optimizer step."""
+        losses, metrics = self._losses(prefixes, rollout, alpha)
         optimizer, scheduler = self.optimizers(), self.lr_schedulers()
         with self._clock("update"):
             optimizer.zero_grad()  # type: ignore[union-attr]
-            self.manual_backward(loss)
+            apart = self._replayed_gradient(losses)
+            self.manual_backward(losses.total)
             parameters = [p for p in self.policy.parameters() if p.grad is not None]
+            metrics |= part_norms(parameters, apart)
             norm = torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
             learning_rate = optimizer.param_groups[0]["lr"]  # type: ignore[union-attr]
             optimizer.step()  # type: ignore[union-attr]
             if scheduler is not None:
                 scheduler.step()  # type: ignore[union-attr, call-arg]
-        return metrics | {"loss": loss.detach(), "grad_norm": norm, "learning_rate": learning_rate}
+        return metrics | {"loss": losses.total.detach(), "grad_norm": norm, "learning_rate": learning_rate}
 
-    def objective(
-        self, prefixes: list[Prefix], ref_prefixes: list[Prefix] | None, experience: Experience, advantages: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of a batch and its metrics, see :func:`clipped_policy_loss`; completions not valid are left out."""
-        inputs = (experience.ids, experience.mask, experience.group, self.sampling.temperature)
+    def _losses(self, prefixes: list[Prefix], rollout: Rollout, alpha: float) -> tuple[Losses, dict[str, Any]]:
+        """See :class:`Objective`; completions not valid are left out."""
+        experience = rollout.experience
         with self._clock("score"):
-            ref_logprobs = self.reference(ref_prefixes, *inputs) if self.reference else None
+            inputs = (experience.ids, experience.mask, experience.prompt, self.sampling.temperature)
             logprobs = self.policy(prefixes, *inputs)
-        return clipped_policy_loss(
+        tokens = TokenBatch(
             logprobs,
             experience.behaviour_logprobs,
-            advantages,
+            rollout.advantages,
             experience.mask & experience.valid[:, None],
-            ref_logprobs,
-            self.beta,
-            self.clip_eps_low,
-            self.clip_eps_high,
+            experience.is_replayed,
+            rollout.ref_logprobs,
         )
+        return self.objective(tokens, alpha, self.sampling.max_new_tokens)
+
+    def _replayed_gradient(self, losses: Losses) -> dict[Tensor, Tensor]:
+        """Gradient of the replayed part alone, when it is time to look at it."""
+        due = self.part_norms_every and self.global_step % self.part_norms_every == 0
+        if not due or not losses.replayed.requires_grad or self.trainer.world_size > 1:
+            return {}
+        parameters = [p for p in self.policy.parameters() if p.requires_grad]
+        gradients = torch.autograd.grad(losses.replayed, parameters, retain_graph=True, allow_unused=True)
+        return {p: g for p, g in zip(parameters, gradients, strict=True) if g is not None}
+
+    def _remember(self, rollout: Rollout) -> None:
+        """Record rewards and store completions, those of all ranks in one order."""
+        replay = self.memory.replay or Replay()
+        visits = visits_of(rollout, replay.priority_reward, replay.priority_kl)
+        self.memory.record(of_all_ranks(visits))
 
     # -- logging -----------------------------------------------------------------------------------------------------
+
+    def _metrics(self, rollout: Rollout, prefixes: list[Prefix], alpha: float, asked: int) -> dict[str, Any]:
+        metrics: dict[str, Any] = rollout_metrics(rollout, prefixes, self.policy.adapter.media_token_ids)
+        if self.memory.hints:
+            metrics |= hint_metrics(rollout)
+        if self.memory.buffer is not None:
+            metrics |= replay_metrics(rollout, self.memory, alpha, asked)
+        return metrics
 
     @contextmanager
     def _clock(self, name: str) -> Iterator[None]:
@@ -186,7 +285,8 @@ class RLModule(EvaluationModule):
         yield
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        self._seconds[f"time/{name}"] = time.perf_counter() - start
+        key = f"time/{name}"
+        self._seconds[key] = self._seconds.get(key, 0.0) + time.perf_counter() - start
 
     def _log(self, metrics: dict[str, Any]) -> None:
         memory = {"memory/rss_mb": psutil.Process().memory_info().rss / 2**20}
@@ -199,72 +299,30 @@ class RLModule(EvaluationModule):
     # -- checkpoints -------------------------------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the policy's weights, and of the reference only where it lies and its fingerprint."""
+        """Keep the policy's weights, the memory, and of the reference only where it lies and its fingerprint."""
         weights = checkpoint["state_dict"]
-        checkpoint["state_dict"] = {k: v for k, v in weights.items() if not k.startswith("reference.")}
+        checkpoint["state_dict"] = {k: v for k, v in weights.items() if self._is_saved(k)}
         reference = self.reference and {"path": self.reference.path, "fingerprint": self.reference.fingerprint}
-        checkpoint["rl"] = {"num_generated": self.num_generated, "reference": reference}
+        checkpoint["rl"] = {
+            "num_generated": self.num_generated,
+            "reference": reference,
+            "base": self.policy.base_fingerprint,
+            "origin": self.origin,
+            "memory": self.memory.state_dict(),
+        }
+
+    def _is_saved(self, name: str) -> bool:
+        return name.startswith("policy.") and self.policy.is_saved(name.removeprefix("policy."))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the counts up again; a checkpoint without all of the policy, or of another reference, is refused."""
-        wanted = {k for k in self.state_dict() if not k.startswith("reference.")}
+        """Take counts and memory up again; a checkpoint without all of the policy, or of other models, is refused."""
+        wanted = {k for k in self.state_dict() if self._is_saved(k)}
         if missing := sorted(wanted - set(checkpoint["state_dict"])):
             raise CheckpointError(
                 f"the checkpoint lacks {len(missing)} weights of the policy, the first is {missing[0]!r}"
             )
-        state = checkpoint.get("rl", {})
-        self.num_generated = state.get("num_generated", 0)
-        self._reference_of_checkpoint = state.get("reference")
-        self._check_reference()
-
-    def _check_reference(self) -> None:
-        then, now = self._reference_of_checkpoint, getattr(self.reference, "fingerprint", None)
-        if then and now and then["fingerprint"] != now:
-            raise CheckpointError(
-                f"the checkpoint was trained against the reference in {then['path']!r} ({then['fingerprint']}), "
-                f"but what lies in {self.reference.path!r} is another model ({now})"  # type: ignore[union-attr]
-            )
-
-
-def _check(num_generations: int, temperature: float, beta: float, rewards: list[Reward]) -> None:
-    if num_generations < 2:
-        raise ConfigError(
-            f"model.num_generations must be at least 2, got {num_generations}: a group of one has no spread, "
-            "so every advantage would be 0 and nothing would be learnt"
-        )
-    if temperature <= 0:
-        raise ConfigError(f"model.temperature must be above 0 to explore, got {temperature}")
-    if beta < 0:
-        raise ConfigError(f"model.beta must be 0 or more, got {beta}")
-    if not rewards:
-        raise ConfigError("model.rewards is empty: give at least one reward")
-
-
-def step_seed(seed: int, step: int, rank: int) -> int:
-    """Seed of what is random in one step of one process; no state, so a resumed run draws what the first would have."""
-    return (seed * 1_000_003 + step * 1_009 + rank) % 2**63
-
-
-def rollout_metrics(rollout: Rollout, prefixes: list[Prefix], media_ids: dict[str, int]) -> dict[str, float]:
-    """Rewards, group spread, lengths and prompt tokens of a step, by the names of docs/metrics.md."""
-    experience, group = rollout.experience, rollout.experience.group
-    valid, lengths = experience.valid, experience.mask.sum(-1).float()
-    rewards = experience.rewards[valid]
-    groups = [experience.rewards[valid & (group == g)] for g in group.unique()]
-    same = [float(len(g) < 2 or g.max() == g.min()) for g in groups]
-    per_completion = torch.where(experience.mask, rollout.advantages, 0.0).sum(-1) / lengths.clamp(min=1)
-    tokens = {
-        f"tokens/{k}": sum(int((p.ids == i).sum()) for p in prefixes) / len(prefixes) for k, i in media_ids.items()
-    }
-    return {
-        "reward/mean": float(rewards.mean()) if len(rewards) else 0.0,
-        "reward/std": float(rewards.std()) if len(rewards) > 1 else 0.0,
-        **{f"reward/{name}": float(part.mean()) for name, part in rollout.parts.items()},
-        "reward/invalid_share": float((~valid).float().mean()),
-        "advantage/zero_spread_share": sum(same) / len(same),
-        "advantage/abs_mean": float(per_completion.abs().mean()),
-        "completion/length": float(lengths.mean()),
-        "completion/truncated_share": sum(not c.finished for c in rollout.completions) / len(rollout.completions),
-        "tokens/prompt": sum(len(p.ids) for p in prefixes) / len(prefixes),
-        **tokens,
-    }
+        self._stored = checkpoint.get("rl", {})
+        self.num_generated = self._stored.get("num_generated", 0)
+        check_origin(self, self._stored)
+        if "memory" in self._stored:
+            self.memory.load_state_dict(self._stored["memory"])

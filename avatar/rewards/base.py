@@ -32,7 +32,12 @@ class Reward(ABC):
 
     Args:
         weight: Share of this reward in the sum.
+
+    Attributes:
+        earns: Whether it says anything about the answer; what only looks at the form does not end a row of failures.
     """
+
+    earns: bool = True
 
     def __init__(self, weight: float = 1.0) -> None:
         self.weight = weight

@@ -30,6 +30,8 @@ class Format(Reward):
         penalty: What a malformed completion gets; the release gives 0, the paper -1.
     """
 
+    earns = False
+
     def __init__(self, weight: float = 1.0, penalty: float = 0.0) -> None:
         super().__init__(weight)
         self.penalty = penalty

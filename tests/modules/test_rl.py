@@ -8,9 +8,10 @@ from tests_plain import plain_logprobs
 from avatar.advantages import GRPO
 from avatar.data.module import ShardData
 from avatar.errors import CheckpointError, ConfigError
+from avatar.losses import Objective
 from avatar.models import MediaLimits, load_adapter
 from avatar.modules import Policy, Reference, RLModule
-from avatar.modules.rl import step_seed
+from avatar.modules.steps import step_seed
 from avatar.rewards import Reward, Scored
 
 LIMITS = MediaLimits(784, 3136, 64)
@@ -90,7 +91,7 @@ def plain_loss(module, reference, rollout, weights, beta=0.1, eps=0.2):
         scores = torch.tensor([experience.rewards[j] for j in mates if experience.valid[j]])
         deviation = (((scores - scores.mean()) ** 2).sum() / (len(scores) - 1)).sqrt()  # ddof 1
         advantage = (experience.rewards[i] - scores.mean()) / (deviation + 1e-4)
-        prompt = rollout.prompts[int(experience.group[i])]
+        prompt = rollout.posed.prompts[int(experience.prompt[i])]
         logprobs = plain_logprobs(adapter, prompt, completion.ids)
         with torch.no_grad():
             ref_logprobs = plain_logprobs(reference, prompt, completion.ids)
@@ -131,11 +132,11 @@ def test_on_fresh_data_every_ratio_is_one_and_nothing_is_clipped(micro, tmp_path
     seen: list = []
     fit(module, micro, tmp_path, steps=2)
     for metrics in seen:
-        assert metrics["ratio/mean"] == pytest.approx(1.0, abs=1e-5)
-        assert metrics["ratio/max"] == pytest.approx(1.0, abs=1e-4)
-        assert metrics["clip_share"] == 0
-    assert seen[0]["kl"] == pytest.approx(0.0, abs=1e-6)  # the policy has not moved yet
-    assert seen[1]["kl"] > 0
+        assert metrics["ratio_mean/fresh"] == pytest.approx(1.0, abs=1e-5)
+        assert metrics["ratio_max/fresh"] == pytest.approx(1.0, abs=1e-4)
+        assert metrics["clip_share/fresh"] == 0
+    assert seen[0]["kl/fresh"] == pytest.approx(0.0, abs=1e-6)  # the policy has not moved yet
+    assert seen[1]["kl/fresh"] > 0
 
 
 def test_completions_are_counted_and_dated(micro, tmp_path):
@@ -147,7 +148,7 @@ def test_completions_are_counted_and_dated(micro, tmp_path):
 
 
 def test_without_a_kl_term_no_reference_is_loaded(micro, tmp_path):
-    module = module_of(micro, beta=0.0, reference=Reference("nowhere"))
+    module = module_of(micro, objective=Objective(beta=0.0), reference=Reference("nowhere"))
     fit(module, micro, tmp_path)
     assert module.reference is None
 
@@ -189,7 +190,7 @@ def test_a_group_without_spread_and_without_kl_moves_nothing(micro, tmp_path):
         def __call__(self, prompts, completions, group):
             return Scored(torch.ones(len(completions)), torch.ones(len(completions), dtype=torch.bool))
 
-    module, keep = module_of(micro, beta=0.0, rewards=[Same()]), KeepGradients()
+    module, keep = module_of(micro, objective=Objective(beta=0.0), rewards=[Same()]), KeepGradients()
     fit(module, micro, tmp_path, callbacks=[keep])
     assert all((gradient == 0).all() for gradient in keep.gradients.values())
 
@@ -199,7 +200,6 @@ def test_a_group_without_spread_and_without_kl_moves_nothing(micro, tmp_path):
     [
         ({"num_generations": 1}, "num_generations must be at least 2, got 1"),
         ({"temperature": 0.0}, "temperature must be above 0"),
-        ({"beta": -0.1}, "beta must be 0 or more"),
         ({"rewards": []}, "rewards is empty"),
         ({"max_new_tokens": 0}, "max_new_tokens must be at least 1"),
     ],

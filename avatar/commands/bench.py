@@ -1,0 +1,259 @@
+"""``avatar bench replay``: what parts of the framework cost on this machine."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from json import dumps
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+from typing import Any, Self
+
+import psutil
+import torch
+from jsonargparse import ArgumentParser
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from avatar.errors import ConfigError
+from avatar.replay import Entry, Replay, ReplayBuffer, RewardTracker
+
+GENERATIONS = 4  # completions of a visit, and of a draw
+DRAWS = 2_000
+TARGETS = {"memory_mb": 64.0, "add_us": 200.0, "draw_any_us": 200.0, "draw_prompt_us": 200.0}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run ``avatar bench ...``."""
+    parser = ArgumentParser(prog="avatar bench", description="Measure what parts of the framework cost here.")
+    commands = parser.add_subcommands(required=True)
+    functions: dict[str, Callable[..., int | None]] = {"replay": replay}
+    for name, function in functions.items():
+        sub = ArgumentParser(description=(function.__doc__ or "").split("\n")[0])
+        sub.add_function_arguments(function)
+        commands.add_subcommand(name, sub, help=sub.description)
+    config = parser.parse_args(list(argv[1:]))
+    return int(functions[config.subcommand](**config[config.subcommand].as_dict()) or 0)
+
+
+def replay(capacity: int = 10_000, tokens: int = 256, prompts: int = 2_500, json: str | None = None) -> None:
+    """Fill a replay buffer the way training does; print its memory, time per call and checkpoint.
+
+    Args:
+        capacity: Completions that the buffer holds.
+        tokens: Length of each completion.
+        prompts: How many prompts they are of; at least 4, so that every tier has one.
+        json: File to write the figures to.
+    """
+    if json and not Path(json).parent.is_dir():
+        raise ConfigError(f"--json {json}: there is no folder {Path(json).parent}")
+    figures = measure_replay(capacity, tokens, prompts)
+    Console().print(replay_table(figures))
+    if json:
+        Path(json).write_text(dumps(figures, indent=2) + "\n")
+
+
+class Traffic:
+    """Visits of prompts as training makes them: rewards of four completions, then tiers, then the completions.
+
+    Args:
+        capacity: Of the buffer.
+        tokens: Length of each completion.
+        prompts: How many there are, each with a chance of its own of being answered right.
+
+    Attributes:
+        tracker: What the prompts have earned.
+        buffer: What was written for them.
+        refile_ns: Time of each ``refile``.
+        add_ns: Time of each ``add``, with its share of its visit's ``refile``.
+    """
+
+    def __init__(self, capacity: int, tokens: int, prompts: int) -> None:
+        if tokens < 1:
+            raise ConfigError(f"--tokens must be at least 1, got {tokens}")
+        if prompts < 4:
+            raise ConfigError(f"--prompts must be at least 4, so that every tier has one, got {prompts}")
+        self._rng, self._tokens, self._step = Random(0), tokens, 0
+        self._chances = {f"bench/{i:06d}": self._rng.random() for i in range(prompts)}
+        self._round: list[str] = []
+        self.tracker = RewardTracker()
+        self.buffer = ReplayBuffer(Replay(capacity=capacity, minimum=0), self.tracker)
+        self.refile_ns: list[int] = []
+        self.add_ns: list[float] = []
+
+    def visit(self) -> None:
+        """One prompt, in a new order every time round."""
+        key = self._next()
+        earned = [float(self._rng.random() < self._chances[key]) for _ in range(GENERATIONS)]
+        rewards = [0.5 * (self._rng.random() < 0.95) + 0.5 * right for right in earned]
+        self.tracker.record(key, rewards, step=self._step, earned=any(earned))
+        self._store(key, rewards)
+
+    def settle(self) -> None:
+        """One prompt whose scores no longer move, so that tiers come to rest and fill."""
+        key = self._next()
+        self.tracker.record(key, [self._chances[key]] * self.tracker.window, step=self._step)
+        self._store(key, [self._chances[key]] * GENERATIONS)
+
+    def _next(self) -> str:
+        if not self._round:
+            self._round = self._rng.sample(list(self._chances), len(self._chances))
+        self._step += 1
+        return self._round.pop()
+
+    def _store(self, key: str, rewards: Sequence[float]) -> None:
+        began = time.perf_counter_ns()
+        self.buffer.refile([key])
+        self.refile_ns.append(time.perf_counter_ns() - began)
+        for reward in rewards:
+            entry = self._entry(key, reward)
+            began = time.perf_counter_ns()
+            self.buffer.add(entry)
+            self.add_ns.append(time.perf_counter_ns() - began + self.refile_ns[-1] / len(rewards))
+
+    def _entry(self, key: str, reward: float) -> Entry:
+        ids = torch.randint(150_000, (self._tokens,), dtype=torch.int32)
+        priority = reward - 0.5
+        return Entry(key, ids, -torch.rand(len(ids)), -torch.rand(len(ids)), reward, False, self._step, priority)
+
+
+def fill(capacity: int, tokens: int, prompts: int, bar: LateBar | None = None) -> Traffic:
+    """A full buffer: as many completions as fit, as many again that push older ones out, then on until all is full.
+
+    The second part is what its times are of.
+    """
+    traffic, visits = Traffic(capacity, tokens, prompts), -(-capacity // GENERATIONS)
+    for i in range(2 * visits):
+        if i == visits:
+            traffic.refile_ns, traffic.add_ns = [], []
+        traffic.visit()
+        if bar:
+            bar.advance()
+    refile_ns, add_ns = traffic.refile_ns, traffic.add_ns
+    while len(traffic.buffer) < capacity:
+        traffic.refile_ns, traffic.add_ns = [], []
+        traffic.settle()
+    traffic.refile_ns, traffic.add_ns = refile_ns, add_ns
+    return traffic
+
+
+def measure_replay(capacity: int, tokens: int, prompts: int) -> dict[str, Any]:
+    """All figures by name: times are median and 99th percentile in microseconds, MB are 10^6 bytes."""
+    with LateBar("replay", 2 * -(-capacity // GENERATIONS) + 2 * DRAWS) as bar:
+        _checkpoint(fill(100, tokens, 4))  # what is made once, at the first use, belongs to no figure
+        before = _resident_mb()
+        traffic = fill(capacity, tokens, prompts, bar)
+        memory = _resident_mb() - before
+        return {
+            "capacity": capacity,
+            "tokens": tokens,
+            "prompts": prompts,
+            "completions": len(traffic.buffer),
+            "memory_mb": memory,
+            "add_us": _spread(traffic.add_ns),
+            "refile_us": _spread(traffic.refile_ns),
+            "draw_any_us": _spread(_draw_times(traffic, bar, own=False)),
+            "draw_prompt_us": _spread(_draw_times(traffic, bar, own=True)),
+            **_checkpoint(traffic),
+            "targets": TARGETS,
+        }
+
+
+def _resident_mb() -> float:
+    gc.collect()
+    with suppress(AttributeError, OSError, TypeError):  # glibc alone has it; elsewhere freed memory may be counted
+        ctypes.CDLL(None).malloc_trim(0)
+    return float(psutil.Process().memory_info().rss) / 1e6
+
+
+def _draw_times(traffic: Traffic, bar: LateBar, own: bool) -> list[float]:
+    rng, times = Random(1), []
+    keys = sorted({entry.key for entry in traffic.buffer})
+    for _ in range(DRAWS):
+        key = rng.choice(keys) if own else None
+        began = time.perf_counter_ns()
+        traffic.buffer.draw(GENERATIONS, rng, key)
+        times.append(float(time.perf_counter_ns() - began))
+        bar.advance()
+    return times
+
+
+def _spread(nanoseconds: Sequence[float]) -> dict[str, float]:
+    ordered = sorted(nanoseconds)
+    return {"median": statistics.median(ordered) / 1e3, "p99": ordered[int(0.99 * (len(ordered) - 1))] / 1e3}
+
+
+def _checkpoint(traffic: Traffic) -> dict[str, float]:
+    """Size, and times to write and to take up again, of buffer and tracker together."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "replay.pt"
+        began = time.perf_counter()
+        torch.save({"tracker": traffic.tracker.state_dict(), "buffer": traffic.buffer.state_dict()}, path)
+        saved = time.perf_counter()
+        state = torch.load(path, weights_only=True)
+        tracker = RewardTracker()
+        tracker.load_state_dict(state["tracker"])
+        ReplayBuffer(traffic.buffer.settings, tracker).load_state_dict(state["buffer"])
+        loaded = time.perf_counter()
+        size = path.stat().st_size / 1e6
+    return {"checkpoint_mb": size, "save_ms": (saved - began) * 1e3, "load_ms": (loaded - saved) * 1e3}
+
+
+def replay_table(figures: dict[str, Any]) -> Table:
+    """The figures of :func:`measure_replay` beside their targets."""
+    title = "replay buffer: {capacity:,} completions of {tokens} tokens, {prompts:,} prompts".format(**figures)
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    for name in ("median", "99 %", "target"):
+        table.add_column(name, justify="right")
+    table.add_row("completions stored", f"{figures['completions']:,}", "", "")
+    rows = {
+        "memory, MB": "memory_mb",
+        "add, with its share of refile, us": "add_us",
+        "refile, one visit, us": "refile_us",
+        f"draw {GENERATIONS}, any prompt, us": "draw_any_us",
+        f"draw {GENERATIONS}, own prompt, us": "draw_prompt_us",
+        "checkpoint, MB": "checkpoint_mb",
+        "save, ms": "save_ms",
+        "load, ms": "load_ms",
+    }
+    for label, name in rows.items():
+        value, target = figures[name], figures["targets"].get(name)
+        spread = value if isinstance(value, dict) else {"median": value}
+        cells = [f"{spread[part]:.1f}" if part in spread else "" for part in ("median", "p99")]
+        table.add_row(label, *cells, f"{target:g}" if target else "")
+    return table
+
+
+class LateBar:
+    """A progress bar that appears when the work has taken two seconds, and never draws by itself while it is timed.
+
+    Args:
+        description: Of the work.
+        total: Of its parts.
+    """
+
+    def __init__(self, description: str, total: int) -> None:
+        self._bar = Progress(auto_refresh=False, transient=True, console=Console(stderr=True))
+        self._task = self._bar.add_task(description, total=total)
+        self._done, self._due = 0, time.monotonic() + 2
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._bar.stop()
+
+    def advance(self) -> None:
+        """One part is done."""
+        self._done += 1
+        if time.monotonic() >= self._due:
+            self._bar.start()
+            self._bar.update(self._task, completed=self._done, refresh=True)
+            self._due = time.monotonic() + 0.2

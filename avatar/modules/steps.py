@@ -1,0 +1,33 @@
+"""Small parts of a training step: its seed, what all ranks saw, and gradient norms."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from avatar.replay import Visit
+
+
+def step_seed(seed: int, step: int, rank: int) -> int:
+    """Seed of what is random in one step of one process; no state, so a resumed run draws what the first would have."""
+    return (seed * 1_000_003 + step * 1_009 + rank) % 2**63
+
+
+def of_all_ranks(visits: list[Visit]) -> list[Visit]:
+    """The visits of every process, in the order of their ranks; between the processes of one run only."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return visits
+    gathered: list[list[Visit]] = [[] for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather_object(gathered, visits)
+    return [visit for rank in gathered for visit in rank]
+
+
+def part_norms(parameters: list[Tensor], replayed: dict[Tensor, Tensor]) -> dict[str, Tensor]:
+    """L2 norms of the gradient of either part, before clipping; empty if they were not taken apart."""
+    if not replayed:
+        return {}
+    fresh = [p.grad - replayed[p] if p in replayed else p.grad for p in parameters]  # type: ignore[operator]
+    return {
+        "grad_norm/fresh": torch.nn.utils.get_total_norm(fresh),  # type: ignore[arg-type]
+        "grad_norm/replayed": torch.nn.utils.get_total_norm(list(replayed.values())),
+    }
