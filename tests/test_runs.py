@@ -313,10 +313,14 @@ def test_list_shows_every_group(capsys):
 def test_the_demo_leaves_its_table_its_picture_and_its_figures(capsys):
     assert run("demo --out runs/demo --scale 0.03 --max_steps 4") == 0
     summary = json.loads(Path("runs/demo/summary.json").read_text())
-    assert summary["completions_generated"] == 4 * 8
-    assert set(summary["by_kind"]) == {"beeps", "color", "flashes", "more", "sum"}
-    assert {"accuracy_before", "accuracy_after", "seed", "seconds"} <= set(summary)
-    assert Path("runs/demo/learning_curve.png").read_bytes()[:4] == b"\x89PNG"
+    assert {name: arm["completions_generated"] for name, arm in summary["arms"].items()} == {
+        "GRPO-8": 4 * 8, "GRPO-4": 4 * 4, "AVATAR": 4 * 4,
+    }  # fmt: skip
+    for arm in (*summary["arms"].values(), {"by_kind": summary["by_kind_before"]}):
+        assert set(arm["by_kind"]) == {"beeps", "color", "flashes", "more", "sum"}
+    assert {"accuracy_before", "seed", "seconds", "num_questions"} <= set(summary)
+    for picture in ("learning_curve.png", "health.png"):
+        assert Path("runs/demo", picture).read_bytes()[:4] == b"\x89PNG"
     assert "completions generated" in capsys.readouterr().out
 
 

@@ -6,8 +6,10 @@ import ctypes
 import gc
 import statistics
 import time
+from array import array
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from json import dumps
 from pathlib import Path
 from random import Random
@@ -70,8 +72,6 @@ class Traffic:
     Attributes:
         tracker: What the prompts have earned.
         buffer: What was written for them.
-        refile_ns: Time of each ``refile``.
-        add_ns: Time of each ``add``, with its share of its visit's ``refile``.
     """
 
     def __init__(self, capacity: int, tokens: int, prompts: int) -> None:
@@ -82,85 +82,92 @@ class Traffic:
         self._rng, self._tokens, self._step = Random(0), tokens, 0
         self._chances = {f"bench/{i:06d}": self._rng.random() for i in range(prompts)}
         self._round: list[str] = []
+        self._ids = torch.randint(150_000, (tokens + 1000,), dtype=torch.int32)
+        self._logprobs = -torch.rand(tokens + 1000)
         self.tracker = RewardTracker()
         self.buffer = ReplayBuffer(Replay(capacity=capacity, minimum=0), self.tracker)
-        self.refile_ns: list[int] = []
-        self.add_ns: list[float] = []
 
-    def visit(self) -> None:
-        """One prompt, in a new order every time round."""
-        key = self._next()
-        earned = [float(self._rng.random() < self._chances[key]) for _ in range(GENERATIONS)]
-        rewards = [0.5 * (self._rng.random() < 0.95) + 0.5 * right for right in earned]
-        self.tracker.record(key, rewards, step=self._step, earned=any(earned))
-        self._store(key, rewards)
+    def visit(self, settled: bool = False) -> tuple[int, list[int]]:
+        """One prompt, in a new order every time round.
 
-    def settle(self) -> None:
-        """One prompt whose scores no longer move, so that tiers come to rest and fill."""
-        key = self._next()
-        self.tracker.record(key, [self._chances[key]] * self.tracker.window, step=self._step)
-        self._store(key, [self._chances[key]] * GENERATIONS)
+        Args:
+            settled: Its score moves no longer, so that tiers come to rest.
 
-    def _next(self) -> str:
+        Returns:
+            Nanoseconds of ``refile``, and of each ``add``.
+        """
         if not self._round:
             self._round = self._rng.sample(list(self._chances), len(self._chances))
-        self._step += 1
-        return self._round.pop()
-
-    def _store(self, key: str, rewards: Sequence[float]) -> None:
-        began = time.perf_counter_ns()
-        self.buffer.refile([key])
-        self.refile_ns.append(time.perf_counter_ns() - began)
-        for reward in rewards:
-            entry = self._entry(key, reward)
-            began = time.perf_counter_ns()
-            self.buffer.add(entry)
-            self.add_ns.append(time.perf_counter_ns() - began + self.refile_ns[-1] / len(rewards))
+        key, self._step = self._round.pop(), self._step + 1
+        chance, earned = self._chances[key], [self._rng.random() < self._chances[key] for _ in range(GENERATIONS)]
+        rewards = [0.5 * (self._rng.random() < 0.95) + 0.5 * right for right in earned]
+        recorded = [chance] * self.tracker.window if settled else rewards
+        self.tracker.record(key, recorded, step=self._step, earned=any(earned))
+        return _nanoseconds(self.buffer.refile, [key]), [
+            _nanoseconds(self.buffer.add, self._entry(key, reward)) for reward in rewards
+        ]
 
     def _entry(self, key: str, reward: float) -> Entry:
-        ids = torch.randint(150_000, (self._tokens,), dtype=torch.int32)
-        priority = reward - 0.5
-        return Entry(key, ids, -torch.rand(len(ids)), -torch.rand(len(ids)), reward, False, self._step, priority)
+        start = self._rng.randrange(1000)
+        ids, behaviour, reference = (
+            row[start : start + self._tokens].clone() for row in (self._ids, self._logprobs, self._logprobs)
+        )
+        return Entry(key, ids, behaviour, reference, reward, False, self._step, priority=reward - 0.5)
 
 
-def fill(capacity: int, tokens: int, prompts: int, bar: LateBar | None = None) -> Traffic:
-    """A full buffer: as many completions as fit, as many again that push older ones out, then on until all is full.
+def _nanoseconds(function: Callable[..., object], *args: Any) -> int:
+    began = time.perf_counter_ns()
+    function(*args)
+    return time.perf_counter_ns() - began
 
-    The second part is what its times are of.
+
+@dataclass(frozen=True)
+class Filled:
+    """A full buffer, and how long filling it took.
+
+    Attributes:
+        traffic: Holds it.
+        refile_ns: Of each ``refile``.
+        add_ns: Of each ``add``, with its share of its visit's ``refile``.
     """
-    traffic, visits = Traffic(capacity, tokens, prompts), -(-capacity // GENERATIONS)
+
+    traffic: Traffic
+    refile_ns: array[float]
+    add_ns: array[float]
+
+
+def fill(capacity: int, tokens: int, prompts: int, advance: Callable[[], object] = lambda: None) -> Filled:
+    """As many completions as fit; as many again, timed, that push older ones out; then on until every tier is full."""
+    filled, visits = Filled(Traffic(capacity, tokens, prompts), array("d"), array("d")), -(-capacity // GENERATIONS)
     for i in range(2 * visits):
-        if i == visits:
-            traffic.refile_ns, traffic.add_ns = [], []
-        traffic.visit()
-        if bar:
-            bar.advance()
-    refile_ns, add_ns = traffic.refile_ns, traffic.add_ns
-    while len(traffic.buffer) < capacity:
-        traffic.refile_ns, traffic.add_ns = [], []
-        traffic.settle()
-    traffic.refile_ns, traffic.add_ns = refile_ns, add_ns
-    return traffic
+        refile, adds = filled.traffic.visit()
+        if i >= visits:
+            filled.refile_ns.append(refile)
+            filled.add_ns.extend(add + refile / len(adds) for add in adds)
+        advance()
+    while len(filled.traffic.buffer) < capacity:
+        filled.traffic.visit(settled=True)
+    return filled
 
 
 def measure_replay(capacity: int, tokens: int, prompts: int) -> dict[str, Any]:
     """All figures by name: times are median and 99th percentile in microseconds, MB are 10^6 bytes."""
     with LateBar("replay", 2 * -(-capacity // GENERATIONS) + 2 * DRAWS) as bar:
-        _checkpoint(fill(100, tokens, 4))  # what is made once, at the first use, belongs to no figure
+        _checkpoint(fill(100, tokens, 4).traffic)  # what is made once, at the first use, belongs to no figure
         before = _resident_mb()
-        traffic = fill(capacity, tokens, prompts, bar)
+        filled = fill(capacity, tokens, prompts, bar.advance)
         memory = _resident_mb() - before
         return {
             "capacity": capacity,
             "tokens": tokens,
             "prompts": prompts,
-            "completions": len(traffic.buffer),
+            "completions": len(filled.traffic.buffer),
             "memory_mb": memory,
-            "add_us": _spread(traffic.add_ns),
-            "refile_us": _spread(traffic.refile_ns),
-            "draw_any_us": _spread(_draw_times(traffic, bar, own=False)),
-            "draw_prompt_us": _spread(_draw_times(traffic, bar, own=True)),
-            **_checkpoint(traffic),
+            "add_us": _spread(filled.add_ns),
+            "refile_us": _spread(filled.refile_ns),
+            "draw_any_us": _spread(_draw_times(filled.traffic, bar, own=False)),
+            "draw_prompt_us": _spread(_draw_times(filled.traffic, bar, own=True)),
+            **_checkpoint(filled.traffic),
             "targets": TARGETS,
         }
 
@@ -172,14 +179,11 @@ def _resident_mb() -> float:
     return float(psutil.Process().memory_info().rss) / 1e6
 
 
-def _draw_times(traffic: Traffic, bar: LateBar, own: bool) -> list[float]:
+def _draw_times(traffic: Traffic, bar: LateBar, own: bool) -> list[int]:
     rng, times = Random(1), []
     keys = sorted({entry.key for entry in traffic.buffer})
     for _ in range(DRAWS):
-        key = rng.choice(keys) if own else None
-        began = time.perf_counter_ns()
-        traffic.buffer.draw(GENERATIONS, rng, key)
-        times.append(float(time.perf_counter_ns() - began))
+        times.append(_nanoseconds(traffic.buffer.draw, GENERATIONS, rng, rng.choice(keys) if own else None))
         bar.advance()
     return times
 

@@ -15,15 +15,17 @@ from rich.console import Console
 from avatar.commands.data import synth
 from avatar.commands.train import AvatarCLI, quieten
 from avatar.errors import ConfigError
-from avatar.report import before_after_table, plot_learning_curve
+from avatar.report import arms_table, completions_to, mean_of, plot_health, plot_learning_curves
 
 CONFIGS = Path("configs/micro")
+ARMS = {"GRPO-8": "grpo", "GRPO-4": "grpo4", "AVATAR": "avatar"}  # by the name of their config
+TARGET = 0.8
 
 
 def main(argv: Sequence[str]) -> int:
     """Run ``avatar demo``."""
     parser = ArgumentParser(
-        prog="avatar demo", description="Make a world, cold-start a tiny model, train it, grade it."
+        prog="avatar demo", description="Make a world, cold-start a tiny model, train it in three ways, grade them."
     )
     parser.add_function_arguments(demo)
     demo(**parser.parse_args(list(argv[1:])).as_dict())
@@ -31,17 +33,19 @@ def main(argv: Sequence[str]) -> int:
 
 
 def demo(out: str = "runs/demo", seed: int = 0, scale: float = 1.0, max_steps: int | None = None) -> None:
-    """Write the micro-world, cold-start the tiny model, train it with GRPO, grade it before and after.
+    """Write the micro-world, cold-start the tiny model, train it with GRPO-8, GRPO-4 and AVATAR, and grade all three.
+
+    Each arm starts from the same cold start and generates as many completions.
 
     Args:
-        out: Folder of everything that is written; ``summary.json`` and ``learning_curve.png`` at its top.
+        out: Folder of all that is written; ``summary.json``, ``learning_curve.png`` and ``health.png`` at its top.
         seed: Of the world, the weights, the order and the sampling.
         scale: Share of the clips to write; below 1 for a trial of the plumbing.
-        max_steps: Length of both trainings, in steps; by default what the configs say.
+        max_steps: Length of every training, in steps; by default what the configs say.
     """
     quieten()
-    folder, console, seconds = Path(out), Console(), {}
-    configs = {name: move_config(CONFIGS / f"{name}.yaml", folder) for name in ("sft", "grpo")}
+    folder, console, seconds, arms = Path(out), Console(), {}, {}
+    configs = {name: move_config(CONFIGS / f"{name}.yaml", folder) for name in ("sft", *ARMS.values())}
     short = [f"--trainer.max_steps={max_steps}", f"--trainer.val_check_interval={max_steps}"] if max_steps else []
     fit_args = [f"--seed_everything={seed}", *short]
 
@@ -58,14 +62,28 @@ def demo(out: str = "runs/demo", seed: int = 0, scale: float = 1.0, max_steps: i
         AvatarCLI(["fit", f"--config={configs['sft']}", *fit_args])
     with phase("test before", "held-out clips"):
         before = _test(folder, folder / "sft" / "checkpoints" / "last.ckpt")
-    with phase("reinforcement", "GRPO finds out that looking and listening pays"):
-        module = AvatarCLI(["fit", f"--config={configs['grpo']}", *fit_args]).model
-    with phase("test after", "held-out clips"):
-        after = _test(folder, folder / "grpo" / "checkpoints" / "best.ckpt")
-    summary = summarize(before, after, module.num_generated, seconds, seed)
+    for arm, name in ARMS.items():
+        with phase(arm, "reinforcement learning finds out that looking and listening pays"):
+            module = AvatarCLI(["fit", f"--config={configs[name]}", *fit_args]).model
+        with phase(f"test {arm}", "held-out clips"):
+            after = _test(folder, folder / name / "checkpoints" / "best.ckpt")
+        arms[arm] = summarize_arm(after, module.num_generated, folder / name, seconds[arm])
+    summary = {
+        "seed": seed,
+        "num_questions": before["num_scored"],
+        "accuracy_before": before["accuracy"],
+        "by_kind_before": by_kind(before),
+        "arms": arms,
+        "seconds": {**seconds, "total": round(sum(seconds.values()), 1)},
+    }
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    plot_learning_curve(folder / "grpo" / "metrics.csv", folder / "learning_curve.png")
-    _show(console, summary, folder)
+    plot_learning_curves(
+        {arm: folder / name / "metrics.csv" for arm, name in ARMS.items()}, folder / "learning_curve.png"
+    )
+    plot_health(folder / "avatar", folder / "health.png")
+    console.rule()
+    console.print(arms_table(summary))
+    console.print(f"Pictures: {folder}/learning_curve.png, {folder}/health.png   Figures: {folder}/summary.json")
 
 
 def move_config(path: Path, folder: Path) -> Path:
@@ -90,31 +108,32 @@ def _test(folder: Path, checkpoint: Path) -> dict[str, Any]:
     return results
 
 
-def summarize(
-    before: dict[str, Any], after: dict[str, Any], completions: int, seconds: dict[str, float], seed: int
-) -> dict[str, Any]:
-    """What ``summary.json`` holds."""
-    kinds = [name.removeprefix("accuracy/") for name in after if name.startswith("accuracy/")]
+def by_kind(results: dict[str, Any]) -> dict[str, float]:
+    """Accuracy of each kind of question."""
+    return {k.removeprefix("accuracy/"): v for k, v in results.items() if k.startswith("accuracy/")}
+
+
+def summarize_arm(results: dict[str, Any], completions: int, run: Path, seconds: float) -> dict[str, Any]:
+    """What ``summary.json`` holds of one arm.
+
+    Args:
+        results: Of the test.
+        completions: New completions generated.
+        run: Its folder.
+        seconds: Of its training, validations included.
+    """
+    metrics, timings = run / "metrics.csv", run / "timings.csv"
+    step = [mean_of(timings, f"time/{part}") for part in ("encode", "generate", "reward", "replay", "score", "update")]
     return {
-        "seed": seed,
-        "accuracy_before": before["accuracy"],
-        "accuracy_after": after["accuracy"],
-        "by_kind": {k: {"before": before[f"accuracy/{k}"], "after": after[f"accuracy/{k}"]} for k in kinds},
-        "unparsed_share": {"before": before["unparsed_share"], "after": after["unparsed_share"]},
-        "num_questions": after["num_scored"],
+        "accuracy": results["accuracy"],
+        "by_kind": by_kind(results),
+        "unparsed_share": results["unparsed_share"],
         "completions_generated": completions,
-        "seconds": {**seconds, "total": round(sum(seconds.values()), 1)},
+        "completions_to_target": completions_to(metrics, TARGET),
+        "target": TARGET,
+        "zero_spread_share": mean_of(metrics, "advantage/zero_spread_share"),
+        "replay_hit_rate": mean_of(metrics, "replay/hit_rate"),
+        "hint_share": mean_of(metrics, "hint/share"),
+        "seconds": seconds,
+        "seconds_per_step": round(sum(s for s in step if s), 4),
     }
-
-
-def _show(console: Console, summary: dict[str, Any], folder: Path) -> None:
-    total = {"before": summary["accuracy_before"], "after": summary["accuracy_after"]}
-    title = f"Accuracy on {summary['num_questions']} held-out questions (seed {summary['seed']})"
-    table = before_after_table(title, summary["by_kind"], total)
-    table.add_section()
-    table.add_row("completions generated", "", f"{summary['completions_generated']:,}", "")
-    for name, value in summary["seconds"].items():
-        table.add_row(f"seconds: {name}", "", f"{value:.1f}", "", style="bold" if name == "total" else None)
-    console.rule()
-    console.print(table)
-    console.print(f"Learning curve: {folder}/learning_curve.png   Figures: {folder}/summary.json")

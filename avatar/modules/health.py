@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,9 @@ from avatar.modules.rl import RLModule
 from avatar.replay import TIERS, Memory
 
 ADVANTAGE_EDGES = (-2.0, -1.5, -1.0, -0.5, -1e-6, 1e-6, 0.5, 1.0, 1.5, 2.0)  # the narrow one holds the vanished
+ADVANTAGE_LABELS = ("< -2", "-2", "-1.5", "-1", "-0.5", "0", "+0", "+0.5", "+1", "+1.5", "> +2")
 STALENESS_EDGES = (2, 5, 10, 20, 50, 100, 200, 500)
+STALENESS_LABELS = ("1", "2-4", "5-9", "10-19", "20-49", "50-99", "100-199", "200-499", "500+")
 LOW_SAMPLE_SHARE, FEW_PROMPTS = 0.1, 10
 
 
@@ -139,10 +140,10 @@ def warnings_of(report: dict[str, Any]) -> list[str]:
 
 def health_panel(report: dict[str, Any], step: int) -> Panel:
     """Histograms beside tiers and shares."""
-    parts = [_histogram("advantages, fresh", _advantage_labels(), report["histogram/fresh"])]
+    parts = [_histogram("advantages, fresh", ADVANTAGE_LABELS, report["histogram/fresh"])]
     if sum(report["histogram/replayed"]):
-        parts.append(_histogram("advantages, replayed", _advantage_labels(), report["histogram/replayed"]))
-        parts.append(_histogram("staleness (steps)", _staleness_labels(), report["histogram/staleness"]))
+        parts.append(_histogram("advantages, replayed", ADVANTAGE_LABELS, report["histogram/replayed"]))
+        parts.append(_histogram("staleness (steps)", STALENESS_LABELS, report["histogram/staleness"]))
     if report.get("tiers"):
         parts.append(_tiers(report["tiers"]))
     parts.append(_shares(report))
@@ -160,16 +161,6 @@ def _histogram(title: str, labels: Sequence[str], counts: Sequence[int], width: 
         bar = "█" * round(width * count / max(max(counts), 1)) or ("▏" if count else "")
         table.add_row(label, bar, f"{count / total:.0%}")
     return table
-
-
-def _advantage_labels() -> list[str]:
-    return ["< -2", "-2", "-1.5", "-1", "-0.5", "0", "+0", "+0.5", "+1", "+1.5", "> +2"]
-
-
-def _staleness_labels() -> list[str]:
-    edges = [1, *STALENESS_EDGES]
-    spans = [str(low) if high == low + 1 else f"{low}-{high - 1}" for low, high in pairwise(edges)]
-    return [*spans, f"{edges[-1]}+"]
 
 
 def _tiers(tiers: dict[str, list[int]]) -> Table:
