@@ -74,7 +74,7 @@ def check_origin(module: RLModule, stored: dict[str, Any]) -> None:
         stored: What :meth:`RLModule.on_save_checkpoint` put into the checkpoint.
 
     Raises:
-        CheckpointError: A fingerprint differs.
+        CheckpointError: A fingerprint differs, or stored completions lack what the KL term needs.
     """
     then, now = stored.get("reference"), getattr(module.reference, "fingerprint", None)
     if then and now and then["fingerprint"] != now:
@@ -94,3 +94,9 @@ def check_origin(module: RLModule, stored: dict[str, Any]) -> None:
                 f"the replay buffer of the checkpoint was filled by another {what} ({was}) than the one in {path!r} "
                 f"({found}): its token ids and log-probs mean nothing here"
             )
+    buffer = stored.get("memory", {}).get("buffer") or {}
+    if module.reference and module.memory.buffer is not None and not all(buffer.get("has_reference", [])):
+        raise CheckpointError(
+            "the replay buffer of the checkpoint was filled without a reference, so its completions have no log-probs "
+            "for the KL term; set model.objective.beta to 0, or leave model.replay out"
+        )

@@ -292,8 +292,8 @@ class RLModule(EvaluationModule):
         memory = {"memory/rss_mb": psutil.Process().memory_info().rss / 2**20}
         if self.device.type == "cuda":
             memory["memory/gpu_mb"] = torch.cuda.max_memory_allocated(self.device) / 2**20
-        self.log("step", float(self.global_step))
-        self.log_dict({**metrics, "completions/generated": float(self.num_generated), **self._seconds, **memory})
+        counts = {"completions/generated": float(self.num_generated)}
+        self.log_step({**metrics, **counts, **self._seconds, **memory}, self.global_step)
         self.log("reward", metrics["reward/mean"], prog_bar=True, logger=False)
 
     # -- checkpoints -------------------------------------------------------------------------------------------------

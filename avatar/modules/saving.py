@@ -14,7 +14,6 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from avatar.models.base import pack_skeleton
-from avatar.modules.logs import RunLogger
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -91,21 +90,12 @@ class RunCheckpoint(ModelCheckpoint):
     def _save_last(self, trainer: Trainer) -> None:
         if not trainer.fast_dev_run:
             self._saved_at = trainer.global_step
-            _write_row(trainer)
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
 
 
 def _validates_now(trainer: Trainer) -> bool:
     loop = trainer.fit_loop
     return bool(loop.epoch_loop._should_check_val_fx(loop._data_fetcher)) if loop._data_fetcher else False
-
-
-def _write_row(trainer: Trainer) -> None:
-    """Write the step's row of ``metrics.csv`` now: Lightning would after this, and a crash in between would lose it."""
-    for logger in trainer.loggers:
-        if isinstance(logger, RunLogger) and trainer._results:
-            values = {k: float(v) for k, v in trainer._logger_connector.metrics["log"].items()}
-            logger.log_metrics({k: v for k, v in values.items() if k != "step"}, trainer.global_step)
 
 
 class ExportModel(Callback):

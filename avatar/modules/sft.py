@@ -59,8 +59,8 @@ class SFTModule(EvaluationModule):
             loss, metrics = self.perception(self.policy.adapter, batch)
         else:
             loss, metrics = self.completion_loss(batch)
-        self.log("step", float(self.global_step + 1))
-        self.log_dict({"loss": loss.detach(), **metrics, "learning_rate": self.optimizers().param_groups[0]["lr"]})  # type: ignore[union-attr]
+        learning_rate = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
+        self.log_step({"loss": loss.detach(), **metrics, "learning_rate": learning_rate}, self.global_step + 1)
         return loss
 
     def completion_loss(self, batch: list[Prompt]) -> tuple[Tensor, dict[str, Tensor]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+from avatar.errors import CheckpointError
 from avatar.replay.buffer import ReplayBuffer
 from avatar.replay.hints import HintTrigger
 from avatar.replay.settings import Replay
@@ -106,7 +107,13 @@ class Memory:
         return {"tracker": self.tracker.state_dict(), "buffer": buffer, "replay_since": self.replay_since}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take it up again; a buffer that this run has no use for is left, one that is not there starts empty."""
+        """Take it up again; a buffer that this run has no use for is left, one that is not there starts empty.
+
+        Raises:
+            CheckpointError: The parts do not fit together.
+        """
+        if missing := {"tracker", "buffer", "replay_since"} - state.keys():
+            raise CheckpointError(f"the memory of the checkpoint is broken: it lacks {', '.join(sorted(missing))}")
         self.tracker.load_state_dict(state["tracker"])
         if self.buffer is not None and state["buffer"] is not None:
             self.buffer.load_state_dict(state["buffer"])

@@ -128,7 +128,7 @@ def test_the_gradient_of_a_step_equals_that_of_a_plain_loop_over_completions(
 
 def test_on_fresh_data_every_ratio_is_one_and_nothing_is_clipped(micro, tmp_path):
     module = module_of(micro)
-    module.log_dict = lambda metrics: seen.append(metrics)
+    module.log_step = lambda metrics, step: seen.append(metrics)
     seen: list = []
     fit(module, micro, tmp_path, steps=2)
     for metrics in seen:
