@@ -9,7 +9,7 @@ PIP := .venv/bin/python -m pip --disable-pip-version-check
 help:  ## show this
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-demo: .venv/.installed  ## the whole path on the micro-world: data, cold start, GRPO, graded test
+demo: .venv/.installed  ## the whole path on the micro-world: data, cold start, GRPO-8, GRPO-4 and AVATAR, graded test
 	.venv/bin/avatar demo --out runs/demo --seed 0
 
 test: .venv/.installed-dev  ## all tests but the slow ones

@@ -90,9 +90,9 @@ def _entry(rollout: Rollout, b: int, i: int, priority: float) -> Entry:
     completion, reference = rollout.completions[i], rollout.ref_logprobs
     return Entry(
         key=rollout.posed.prompts[b].key,
-        ids=completion.ids.int(),
-        behaviour_logprobs=completion.behaviour_logprobs.float(),
-        ref_logprobs=None if reference is None else reference[i, : len(completion.ids)].float().cpu().clone(),
+        ids=completion.ids,
+        behaviour_logprobs=completion.behaviour_logprobs,
+        ref_logprobs=None if reference is None else reference[i, : len(completion.ids)].cpu(),
         reward=float(rollout.experience.rewards[i]),
         hinted=completion.hinted,
         step=rollout.step,

@@ -237,7 +237,7 @@ class ReplayBuffer:
             "behaviour_logprobs": _cat([e.behaviour_logprobs for e in entries], torch.float32),
             "ref_logprobs": _cat([e.ref_logprobs for e in entries if e.ref_logprobs is not None], torch.float32),
             "has_reference": torch.tensor(has_reference, dtype=torch.bool),
-            "lengths": torch.tensor([len(e.ids) for e in entries], dtype=torch.int64),
+            "lengths": torch.tensor([len(e) for e in entries], dtype=torch.int64),
             "rewards": torch.tensor([e.reward for e in entries], dtype=torch.float64),
             "hinted": torch.tensor([e.hinted for e in entries], dtype=torch.bool),
             "steps": torch.tensor([e.step for e in entries], dtype=torch.int64),
@@ -282,7 +282,7 @@ def _cat(rows: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
 
 
 def _unpack(state: dict[str, Any]) -> list[Entry]:
-    """The entries, each with tensors of its own: a view would keep the whole checkpoint alive."""
+    """The entries; each copies its tokens, so that none keeps the whole checkpoint alive."""
     lengths = state["lengths"].tolist()
     ids, behaviour = (state[name].split(lengths) for name in ("ids", "behaviour_logprobs"))
     with_reference = [n for n, has in zip(lengths, state["has_reference"].tolist(), strict=True) if has]
@@ -290,6 +290,6 @@ def _unpack(state: dict[str, Any]) -> list[Entry]:
     keys = [key for key, n in zip(state["keys"], state["counts"].tolist(), strict=True) for _ in range(n)]
     columns = [state[name].tolist() for name in ("has_reference", "rewards", "hinted", "steps", "priorities")]
     return [
-        Entry(key, i.clone(), b.clone(), next(references).clone() if has else None, *rest)
+        Entry(key, i, b, next(references) if has else None, *rest)
         for key, i, b, has, *rest in zip(keys, ids, behaviour, *columns, strict=True)
     ]

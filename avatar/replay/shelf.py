@@ -7,21 +7,21 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+import torch
 from sortedcontainers import SortedList
 from torch import Tensor
 
 from avatar.replay.sumtree import SumTree
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, init=False)
 class Entry:
     """A stored completion: a few KB, no pixels; the clip comes back by the key.
 
+    Its tokens lie in one tensor, 12 bytes each: three tensors would cost half as much again.
+
     Attributes:
         key: Of its prompt.
-        ids: [T] int32.
-        behaviour_logprobs: [T] float32 nats, taken while sampling; never computed again.
-        ref_logprobs: [T] float32 nats under the frozen reference, which never change either; None without a KL term.
         reward: Weighted sum.
         hinted: Whether it was written under the hinted prompt, under which it must be scored.
         step: Optimizer step it was made at.
@@ -29,16 +29,50 @@ class Entry:
     """
 
     key: str
-    ids: Tensor
-    behaviour_logprobs: Tensor
-    ref_logprobs: Tensor | None
     reward: float
     hinted: bool
     step: int
     priority: float
+    _tokens: Tensor  # [2 or 3, T] int32: ids, and the bits of the log-probs
+
+    def __init__(
+        self,
+        key: str,
+        ids: Tensor,
+        behaviour_logprobs: Tensor,
+        ref_logprobs: Tensor | None,
+        reward: float,
+        hinted: bool,
+        step: int,
+        priority: float,
+    ) -> None:
+        given = [x for x in (behaviour_logprobs, ref_logprobs) if x is not None]
+        rows = [ids.int(), *(x.float().contiguous().view(torch.int32) for x in given)]
+        plain = {"key": key, "reward": reward, "hinted": hinted, "step": step, "priority": priority}
+        for name, value in {**plain, "_tokens": torch.stack(rows).cpu()}.items():
+            object.__setattr__(self, name, value)
+
+    def __len__(self) -> int:
+        """T."""
+        return self._tokens.shape[1]
+
+    @property
+    def ids(self) -> Tensor:
+        """[T] int32."""
+        return self._tokens[0]
+
+    @property
+    def behaviour_logprobs(self) -> Tensor:
+        """[T] float32 nats, taken while sampling; never computed again."""
+        return self._tokens[1].view(torch.float32)
+
+    @property
+    def ref_logprobs(self) -> Tensor | None:
+        """[T] float32 nats under the frozen reference, which never change either; None without a KL term."""
+        return self._tokens[2].view(torch.float32) if len(self._tokens) == 3 else None
 
 
-_GONE: tuple[int, Any] = (-1, None)  # in the place of one that has left, which must not stay in memory
+_GONE: Any = (-1, None)  # holds no entry, so that what has left the buffer can be freed
 
 
 class Shelf:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from array import array
+
 
 class SumTree:
     """A complete binary tree whose leaves are weights and whose inner nodes are sums.
@@ -12,7 +14,7 @@ class SumTree:
 
     def __init__(self) -> None:
         self._size = 1
-        self._nodes = [0.0, 0.0]  # node i has children 2 i and 2 i + 1; leaves start at _size
+        self._nodes = array("d", [0.0, 0.0])  # node i has children 2 i and 2 i + 1; leaves start at _size
 
     def __getitem__(self, slot: int) -> float:
         return self._nodes[self._size + slot] if slot < self._size else 0.0
@@ -51,8 +53,8 @@ class SumTree:
         return i - self._size
 
     def _grow(self) -> None:
-        leaves = self._nodes[self._size :] + [0.0] * self._size
+        leaves = self._nodes[self._size :]
+        self._nodes = array("d", bytes(16 * self._size)) + leaves + array("d", bytes(8 * self._size))
         self._size *= 2
-        self._nodes = [0.0] * self._size + leaves
         for i in range(self._size - 1, 0, -1):
             self._nodes[i] = self._nodes[2 * i] + self._nodes[2 * i + 1]
