@@ -210,12 +210,15 @@ class Objective:
         if self.beta and tokens.ref_logprobs is None:
             raise ValueError("beta is not 0, so ref_logprobs must be given")
         aggregate = self._aggregation(max_length)
-        fresh, fresh_metrics = self._part(tokens, tokens.mask & ~tokens.is_replayed[:, None], "fresh", aggregate)
-        old = tokens.mask & tokens.is_replayed[:, None]
-        if not old.any():
-            return Losses(fresh, torch.zeros_like(fresh)), fresh_metrics
-        replayed, replayed_metrics = self._part(tokens, old, "replayed", aggregate)
-        return Losses(fresh, alpha * replayed), fresh_metrics | replayed_metrics
+        nowhere = torch.zeros_like(tokens.mask)
+        zero = torch.where(nowhere, tokens.logprobs, 0.0).sum()  # a part without a token has a gradient still: 0
+        parts = {"fresh": zero, "replayed": zero}
+        metrics: dict[str, Tensor] = {}
+        for part, which in (("fresh", ~tokens.is_replayed), ("replayed", tokens.is_replayed)):
+            if (mask := tokens.mask & which[:, None]).any():
+                parts[part], of_part = self._part(tokens, mask, part, aggregate)
+                metrics |= of_part
+        return Losses(parts["fresh"], alpha * parts["replayed"]), metrics
 
     def _aggregation(self, max_length: int) -> Callable[[Tensor, Tensor], Tensor]:
         if self.aggregation == "constant":
@@ -225,15 +228,14 @@ class Objective:
     def _part(
         self, tokens: TokenBatch, mask: Tensor, part: str, aggregate: Callable[[Tensor, Tensor], Tensor]
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        log_ratio = torch.where(
-            mask, tokens.logprobs - tokens.behaviour_logprobs, 0.0
-        )  # mask before exp: inf * 0 is nan
+        # Mask before exp: inf * 0 is nan.
+        log_ratio = torch.where(mask, tokens.logprobs - tokens.behaviour_logprobs, 0.0)
         plain_ratio = log_ratio.clamp(max=MAX_LOG_RATIO).exp()
         cap = self.max_replayed_ratio if part == "replayed" and self.max_replayed_ratio else torch.inf
         ratio = plain_ratio.clamp(max=cap)
         eps = (self.clip_eps_low, self.clip_eps_high)
         losses, cut = clipped_token_loss(ratio, tokens.advantages, *eps, self.dual_clip)
-        cut = cut | (plain_ratio > cap)
+        cut = cut | (plain_ratio > cap) | (log_ratio > MAX_LOG_RATIO)
         loss = aggregate(losses, mask)
         metrics = {f"loss/{part}": loss.detach()} | _ratio_metrics(plain_ratio.detach(), cut, mask, part)
         if tokens.ref_logprobs is None:
@@ -250,7 +252,8 @@ def effective_sample_share(ratio: Tensor, mask: Tensor) -> Tensor:
 
     .. math:: \frac{(\sum r)^2}{n \sum r^2}
 
-    1 where all ratios are equal, 1/n where one token has all the weight; 1 where there is no token.
+    1 where all ratios are equal, 1/n where one token has all the weight; 1 where there is no token, 0 where none has
+    any weight left.
 
     Args:
         ratio: [N, T].
@@ -259,7 +262,8 @@ def effective_sample_share(ratio: Tensor, mask: Tensor) -> Tensor:
     weights = ratio[mask].double()
     if not len(weights):
         return ratio.new_ones(())
-    return (weights.sum() ** 2 / (len(weights) * (weights**2).sum())).to(ratio.dtype)
+    tiny = torch.finfo(weights.dtype).tiny
+    return (weights.sum() ** 2 / (len(weights) * (weights**2).sum()).clamp(min=tiny)).to(ratio.dtype)
 
 
 def _ratio_metrics(ratio: Tensor, cut: Tensor, mask: Tensor, part: str) -> dict[str, Tensor]:

@@ -70,10 +70,15 @@ class Prompt:
         """
         if not self.hint:
             raise ValueError(f"prompt {self.key!r} has no hint")
-        system = self.messages[0]["content"] if self.messages and self.messages[0]["role"] == "system" else None
-        text = f"{system}\nHint: {self.hint}" if system else f"Hint: {self.hint}"
-        rest = self.messages[1:] if system is not None else self.messages
-        return replace(self, messages=[{"role": "system", "content": text}, *rest])
+        line, messages = f"Hint: {self.hint}", self.messages
+        if not messages or messages[0]["role"] != "system":
+            return replace(self, messages=[{"role": "system", "content": line}, *messages])
+        content = messages[0]["content"]
+        if isinstance(content, str):
+            content = f"{content}\n{line}" if content else line
+        else:
+            content = [*content, {"type": "text", "text": f"\n{line}"}]
+        return replace(self, messages=[{**messages[0], "content": content}, *messages[1:]])
 
 
 @dataclass(frozen=True, eq=False)

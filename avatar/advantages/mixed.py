@@ -37,8 +37,9 @@ def vcrs_advantage(
         AVATAR, arXiv 2508.03100, section 3. The floor is ours.
     """
     groups = split_groups(rewards, group)
-    deviation = torch.where(groups.size == 1, 1.0, groups.deviation.clamp(min=std_floor))  # [groups]
-    return ((rewards - reference_score) / (deviation + eps)[groups.index]).nan_to_num(nan=0.0)
+    scale = torch.where(groups.size == 1, 1.0, groups.deviation.clamp(min=std_floor)) + eps  # [groups]
+    scale = scale.masked_fill(scale == 0, 1.0)  # neither floor nor eps, and equal rewards
+    return torch.where(reference_score.isnan(), 0.0, (rewards - reference_score) / scale[groups.index])
 
 
 @ADVANTAGES.register()

@@ -2,12 +2,12 @@ import math
 
 import pytest
 import torch
+from advantages.batches import experience
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from avatar.advantages import GRPO, group_normalized_advantage
 from avatar.errors import ConfigError
-from avatar.types import Completion, Experience
 
 quick = settings(max_examples=50, deadline=None)
 rewards_of_groups = st.lists(
@@ -29,13 +29,6 @@ def by_loop(groups, eps):
         equal = len(row) == 1 or row.max() == row.min()
         out.append(torch.zeros_like(row) if equal else (row - row.mean()) / (row.std() + eps))
     return torch.cat(out)
-
-
-def experience(rewards, group, valid=None, lengths=None):
-    lengths = lengths or [1 + i % 3 for i in range(len(rewards))]
-    completions = [Completion(torch.ones(n, dtype=torch.long), -torch.ones(n), "", True) for n in lengths]
-    valid = torch.ones(len(rewards), dtype=torch.bool) if valid is None else torch.tensor(valid)
-    return Experience.from_completions(completions, torch.tensor(group), torch.tensor(rewards), valid)
 
 
 # --- group_normalized_advantage -------------------------------------------------------------------------------------
@@ -159,7 +152,7 @@ def test_each_real_token_gets_the_advantage_of_its_completion_and_padding_none()
 @pytest.mark.parametrize("junk", [0.0, 99.0, math.nan, math.inf])
 def test_a_completion_without_a_valid_reward_gets_zero_and_takes_no_part_in_its_group(junk):
     batch = experience(
-        [0.0, junk, 1.0, junk, 1.0, 5.0, 9.0], [0, 0, 0, 1, 1, 1, 1], [True, False, True, False] + 3 * [True]
+        [0.0, junk, 1.0, junk, 1.0, 5.0, 9.0], [0, 0, 0, 1, 1, 1, 1], valid=[True, False, True, False] + 3 * [True]
     )
     without = group_normalized_advantage(torch.tensor([0.0, 1.0, 1.0, 5.0, 9.0]), torch.tensor([0, 0, 1, 1, 1]))
     advantages = GRPO().estimate(batch)
@@ -168,17 +161,24 @@ def test_a_completion_without_a_valid_reward_gets_zero_and_takes_no_part_in_its_
 
 
 def test_a_group_left_with_one_valid_reward_gets_zero():
-    advantages = GRPO().estimate(experience([1.0, 0.0, 0.0, 1.0], [0, 0, 1, 1], [True, False, True, True]))
+    advantages = GRPO().estimate(experience([1.0, 0.0, 0.0, 1.0], [0, 0, 1, 1], valid=[True, False, True, True]))
     assert advantages[:2].tolist() == [0.0, 0.0]
     assert advantages[3] > 0
 
 
 def test_without_any_valid_reward_all_advantages_are_zero():
-    batch = experience([1.0, math.nan, 0.0], [0, 0, 1], [False] * 3)
+    batch = experience([1.0, math.nan, 0.0], [0, 0, 1], valid=[False] * 3)
     assert GRPO()(batch).tolist() == [[0.0] * 3] * 3
 
 
-@pytest.mark.parametrize("eps", [-1e-4, -1.0])
+def test_replayed_completions_are_members_of_their_group():
+    batch = experience([0.0, 5.0, 0.0, 9.0, 0.0, 1.0, 1.0], [0, 1, 0, 1, 0, 1, 0], replayed=[False] * 3 + [True] * 4)
+    # Group 0, half of it replayed: 0, 0, 0, 1, deviation 1/2. Group 1: 5, 9, 1, deviation 4. See the two groups above.
+    expected = torch.tensor([-0.25, 0.0, -0.25, 4 / 4.5, -0.25, -4 / 4.5, 0.75])
+    torch.testing.assert_close(GRPO(eps=0.5).estimate(batch), expected)
+
+
+@pytest.mark.parametrize("eps", [-1e-4, -1.0, math.nan])
 def test_a_negative_floor_is_refused(eps):
     with pytest.raises(ConfigError, match=f"advantage.eps must be 0 or more, got {eps}"):
         GRPO(eps=eps)
