@@ -370,3 +370,19 @@ def test_an_interrupted_synth_is_simply_started_again(tmp_path):
     assert run(f"data synth --out {tmp_path} --scale 0.001") == 0
     assert not (tmp_path / "chains.partial").exists()
     assert run(f"data synth --out {tmp_path} --scale 0.001 --seed 1") == 2  # another world lies there now
+
+
+@pytest.mark.slow
+def test_two_processes_share_one_memory_and_one_validation(world):
+    """DDP over two CPU processes: what either of them visits is in the one buffer that the checkpoint holds."""
+    command = [sys.executable, "-m", "avatar.cli", *shlex.split(AVATAR), "--trainer.default_root_dir=runs/two"]
+    command += ["--trainer.max_steps=6", "--data.batch_size=1", "--data.eval_batch_size=4"]
+    command += ["--trainer.strategy=ddp", "--trainer.devices=2"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    table = rows("runs/two")
+    assert [float(r["completions/generated"]) for r in table[1:]] == [8, 16, 24, 32, 40, 48]  # 2 processes x 4
+    saved = torch.load("runs/two/checkpoints/last.ckpt", weights_only=True)["rl"]["memory"]
+    assert len(saved["buffer"]["rewards"]) == 48
+    assert len(saved["tracker"]["keys"]) == 10  # 6 steps x 2 processes, over the ten prompts of the pool
+    assert any(float(r["replay/replayed"] or 0) for r in table)

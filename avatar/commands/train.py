@@ -237,6 +237,7 @@ def quieten() -> None:
         ".*IterableDataset.*",
         ".*callbacks used to create the checkpoint need to be provided.*",
         ".*You have overridden `transfer_batch_to_device`.*",
+        ".*It is recommended to use `self.log.*sync_dist=True.*",
     ):
         warnings.filterwarnings("ignore", pattern)
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):

@@ -13,6 +13,7 @@ from torchmetrics import MeanMetric
 
 from avatar.benchmarks.base import Benchmark, Grade, grade_answer
 from avatar.modules.policy import Policy
+from avatar.modules.steps import of_all_ranks
 from avatar.types import Completion, Prompt, Sampling
 
 
@@ -81,7 +82,7 @@ class EvaluationModule(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log ``val/...``; before the first step too, where Lightning logs nothing of its own accord."""
-        metrics = {f"val/{k}": v for k, v in summarize(self._rows).items()}
+        metrics = {f"val/{k}": v for k, v in summarize(of_all_ranks(self._rows)).items()}
         self._rows = []
         if self.trainer.sanity_checking:
             for logger in self.trainer.loggers:
@@ -93,6 +94,7 @@ class EvaluationModule(LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Log ``test/...``, print the table, write predictions and results."""
+        self._rows = of_all_ranks(self._rows)
         summary = summarize(self._rows)
         self.log_dict({f"test/{k}": v for k, v in summary.items()})
         failures = getattr(self.trainer.datamodule, "failures", {})
@@ -109,6 +111,7 @@ class EvaluationModule(LightningModule):
 
     def on_predict_epoch_end(self) -> None:
         """Write predictions."""
+        self._rows = of_all_ranks(self._rows)
         self._write()
 
     def _write(self) -> None:

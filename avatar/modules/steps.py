@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor
 
-from avatar.replay import Visit
+T = TypeVar("T")
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:
@@ -13,13 +15,13 @@ def step_seed(seed: int, step: int, rank: int) -> int:
     return (seed * 1_000_003 + step * 1_009 + rank) % 2**63
 
 
-def of_all_ranks(visits: list[Visit]) -> list[Visit]:
-    """The visits of every process, in the order of their ranks; between the processes of one run only."""
+def of_all_ranks(items: list[T]) -> list[T]:
+    """The items of every process, in the order of their ranks; between the processes of one run only."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return visits
-    gathered: list[list[Visit]] = [[] for _ in range(torch.distributed.get_world_size())]
-    torch.distributed.all_gather_object(gathered, visits)
-    return [visit for rank in gathered for visit in rank]
+        return items
+    gathered: list[list[T]] = [[] for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather_object(gathered, items)
+    return [item for rank in gathered for item in rank]
 
 
 def part_norms(parameters: list[Tensor], replayed: dict[Tensor, Tensor]) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+import numpy as np
 import torch
 from sortedcontainers import SortedList
 from torch import Tensor
@@ -18,7 +19,7 @@ from avatar.replay.sumtree import SumTree
 class Entry:
     """A stored completion: a few KB, no pixels; the clip comes back by the key.
 
-    Its tokens lie in one tensor, 12 bytes each: three tensors would cost half as much again.
+    Its tokens lie in one array, 12 bytes each: three tensors would cost twice as much.
 
     Attributes:
         key: Of its prompt.
@@ -33,7 +34,7 @@ class Entry:
     hinted: bool
     step: int
     priority: float
-    _tokens: Tensor  # [2 or 3, T] int32: ids, and the bits of the log-probs
+    _tokens: np.ndarray  # [2 or 3, T] int32: ids, and the bits of the log-probs
 
     def __init__(
         self,
@@ -49,7 +50,7 @@ class Entry:
         given = [x for x in (behaviour_logprobs, ref_logprobs) if x is not None]
         rows = [ids.int(), *(x.float().contiguous().view(torch.int32) for x in given)]
         plain = {"key": key, "reward": reward, "hinted": hinted, "step": step, "priority": priority}
-        for name, value in {**plain, "_tokens": torch.stack(rows).cpu()}.items():
+        for name, value in {**plain, "_tokens": torch.stack(rows).cpu().numpy().copy()}.items():
             object.__setattr__(self, name, value)
 
     def __len__(self) -> int:
@@ -59,17 +60,17 @@ class Entry:
     @property
     def ids(self) -> Tensor:
         """[T] int32."""
-        return self._tokens[0]
+        return torch.from_numpy(self._tokens[0])
 
     @property
     def behaviour_logprobs(self) -> Tensor:
         """[T] float32 nats, taken while sampling; never computed again."""
-        return self._tokens[1].view(torch.float32)
+        return torch.from_numpy(self._tokens[1].view(np.float32))
 
     @property
     def ref_logprobs(self) -> Tensor | None:
         """[T] float32 nats under the frozen reference, which never change either; None without a KL term."""
-        return self._tokens[2].view(torch.float32) if len(self._tokens) == 3 else None
+        return torch.from_numpy(self._tokens[2].view(np.float32)) if len(self._tokens) == 3 else None
 
 
 _GONE: Any = (-1, None)  # holds no entry, so that what has left the buffer can be freed

@@ -23,8 +23,8 @@ class PromptHistory:
         hinted_rewards: Likewise of those that saw it.
         last_visit: Step of its last visit.
         empty_visits: Visits in a row on which no un-hinted completion earned anything, format not counted.
-        kl: Mean k3 estimate of its un-hinted completions to the reference at its last visit, nats a token; NaN where
-            nothing was measured.
+        kl: Mean k3 estimate of its un-hinted completions to the reference, at the last visit that had any, nats a
+            token; NaN where nothing was measured.
     """
 
     rewards: deque[float]
@@ -108,8 +108,9 @@ class RewardTracker:
             self._order.remove((history.score, history.last_visit, key))
         history.rewards.extend(rewards)
         history.hinted_rewards.extend(hinted_rewards)
-        history.last_visit, history.kl = step, kl
+        history.last_visit = step
         if rewards:
+            history.kl = kl
             history.empty_visits = 0 if earned else history.empty_visits + 1
         if history.rewards:
             self._order.add((history.score, step, key))
