@@ -235,7 +235,7 @@ class Objective:
         ratio = plain_ratio.clamp(max=cap)
         eps = (self.clip_eps_low, self.clip_eps_high)
         losses, cut = clipped_token_loss(ratio, tokens.advantages, *eps, self.dual_clip)
-        cut = cut | (plain_ratio > cap) | (log_ratio > MAX_LOG_RATIO)
+        cut = cut | ((plain_ratio > cap) | (log_ratio > MAX_LOG_RATIO)) & (tokens.advantages != 0)
         loss = aggregate(losses, mask)
         metrics = {f"loss/{part}": loss.detach()} | _ratio_metrics(plain_ratio.detach(), cut, mask, part)
         if tokens.ref_logprobs is None:

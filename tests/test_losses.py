@@ -617,8 +617,9 @@ def test_more_padding_of_any_content_changes_neither_loss_nor_metrics_nor_gradie
 @pytest.mark.parametrize("aggregation", AGGREGATIONS)
 @pytest.mark.parametrize("shape", [(0, 0), (0, 3), (2, 0), (2, 3)])
 @parts
-def test_a_batch_without_a_token_to_train_on_gives_zero_loss_and_gradient(shape, part, aggregation):
-    logprobs = torch.full(shape, -1.0, requires_grad=True)
+@pytest.mark.parametrize("content", [-1.0, math.nan, -math.inf])
+def test_a_batch_without_a_token_to_train_on_gives_zero_loss_and_gradient(content, shape, part, aggregation):
+    logprobs = torch.full(shape, content, requires_grad=True)
     other, mask = torch.full(shape, -2.0), torch.zeros(shape, dtype=torch.bool)
     tokens = TokenBatch(logprobs, other, torch.ones(shape), mask, torch.full(shape[:1], part == "replayed"), other)
     losses, _, gradient = learn(Objective(beta=0.1, aggregation=aggregation), tokens)

@@ -162,6 +162,24 @@ def test_replay_and_hints_go_on_exactly_from_a_checkpoint(whole_avatar):
             assert (whole_avatar / name).read_text() == Path(f"runs/halves_avatar{stop}", name).read_text()
 
 
+@pytest.mark.parametrize("name", ["avatar", "avatar_paper", "avatar_release"])
+def test_each_reading_of_the_method_runs_as_it_stands_but_for_its_size(world, name):
+    """The 7B's config on the tiny model: only paths, device, sizes and the length of the run are changed."""
+    small = (
+        "--model.policy.path runs/micro/sft/model --model.policy.dtype float32 --model.policy.min_pixels 784 "
+        "--model.policy.max_pixels 3136 --trainer.accelerator cpu --data.train data/micro/pool "
+        "--data.val data/micro/dev --data.num_workers 0 --data.letter_options false --model.max_new_tokens 8 --model.replay.minimum 4 "
+        f"--trainer.max_steps 6 --trainer.default_root_dir runs/{name}"
+    )
+    assert run(f"fit --config configs/{name}.yaml {small}") == 0
+    table = rows(f"runs/{name}")
+    assert [float(r["completions/generated"]) for r in table] == [4, 8, 12, 16, 20, 24]
+    assert any(float(r["replay/replayed"]) for r in table)
+    saved = torch.load(f"runs/{name}/checkpoints/last.ckpt", weights_only=True)
+    assert all(".lora_" in k for k in saved["state_dict"])
+    assert run(f"test --benchmark micro --ckpt_path runs/{name}/checkpoints/last.ckpt") == 0
+
+
 def test_resuming_cuts_what_was_written_after_the_checkpoint(whole):
     """A crash leaves rows of steps that the checkpoint does not have, the last of them cut in the middle."""
     assert grpo("runs/crash", 4) == 0
@@ -172,6 +190,17 @@ def test_resuming_cuts_what_was_written_after_the_checkpoint(whole):
     assert grpo("runs/crash", 6, "--ckpt_path last") == 0
     for name in ("metrics.csv", "completions.jsonl"):
         assert (whole / name).read_text() == Path("runs/crash", name).read_text()
+
+
+def test_a_checkpoint_cut_short_is_named_with_what_else_there_is(capsys):
+    assert grpo("runs/short", 4) == 0
+    last = Path("runs/short/checkpoints/last.ckpt")
+    last.write_bytes(last.read_bytes()[:20_000])
+    assert grpo("runs/short", 6, "--ckpt_path last") == 2
+    err = capsys.readouterr().err
+    assert "runs/short/checkpoints/last.ckpt: not a readable checkpoint" in err
+    assert "best.ckpt" in err
+    assert grpo("runs/short", 6, "--ckpt_path best") == 0
 
 
 def test_a_new_run_in_the_folder_of_an_old_one_loses_no_metrics():

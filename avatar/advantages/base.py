@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 
 from torch import Tensor
@@ -43,8 +44,8 @@ def check_at_least(least: float, **values: float) -> None:
     """Refuse an argument that is below ``least``, by its name.
 
     Raises:
-        ConfigError: It is, or it is NaN.
+        ConfigError: It is, or it is not finite.
     """
     for name, value in values.items():
-        if not value >= least:
+        if not least <= value < math.inf:
             raise ConfigError(f"advantage.{name} must be {least:g} or more, got {value}")

@@ -43,7 +43,9 @@ def read_checkpoint(path: Path) -> StoredModel:
         return StoredModel(json.loads(stored) if stored else None, checkpoint.get("avatar_skeleton"))
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path}: not a readable checkpoint ({reason})") from None
+        others = sorted(str(p) for p in path.parent.glob("*.ckpt") if p != path)
+        hint = f"; beside it there is {', '.join(others)}" if others else ""
+        raise CheckpointError(f"{path}: not a readable checkpoint ({reason}){hint}") from None
 
 
 def named_checkpoint(name: str, trainer: Namespace) -> Path:
