@@ -168,8 +168,8 @@ def test_each_reading_of_the_method_runs_as_it_stands_but_for_its_size(world, na
     small = (
         "--model.policy.path runs/micro/sft/model --model.policy.dtype float32 --model.policy.min_pixels 784 "
         "--model.policy.max_pixels 3136 --trainer.accelerator cpu --data.train data/micro/pool "
-        "--data.val data/micro/dev --data.num_workers 0 --data.letter_options false --model.max_new_tokens 8 --model.replay.minimum 4 "
-        f"--trainer.max_steps 6 --trainer.default_root_dir runs/{name}"
+        "--data.val data/micro/dev --data.num_workers 0 --data.letter_options false --model.max_new_tokens 8 "
+        f"--model.replay.minimum 4 --trainer.max_steps 6 --trainer.default_root_dir runs/{name}"
     )
     assert run(f"fit --config configs/{name}.yaml {small}") == 0
     table = rows(f"runs/{name}")
