@@ -267,7 +267,7 @@ class RLModule(EvaluationModule):
         """Record rewards and store completions, those of all ranks in one order."""
         replay = self.memory.replay or Replay()
         visits = visits_of(rollout, replay.priority_reward, replay.priority_kl)
-        self.memory.record(of_all_ranks(visits))
+        self.memory.record(of_all_ranks(visits), any(of_all_ranks([bool(rollout.entries)])))
 
     # -- logging -----------------------------------------------------------------------------------------------------
 

@@ -49,6 +49,7 @@ class Memory:
 
     Attributes:
         replay_since: Step at which the buffer had its minimum; None before.
+        first_replay: Step at which something was first replayed, where the ramp of alpha starts; None before.
     """
 
     def __init__(self, replay: Replay | None = None, hints: HintTrigger | None = None, window: int = 20) -> None:
@@ -56,6 +57,7 @@ class Memory:
         self.tracker = RewardTracker(window)
         self.buffer = ReplayBuffer(replay, self.tracker) if replay else None
         self.replay_since: int | None = None
+        self.first_replay: int | None = None
 
     def wants_hint(self, key: str) -> bool:
         """Whether the next visit of this prompt should show its hint."""
@@ -65,9 +67,7 @@ class Memory:
         """Weight of the replayed part at ``step``; 0 as long as nothing may be replayed."""
         if self.replay is None or self.replay_since is None:
             return 0.0
-        return self.replay.alpha_at(
-            step - self.replay_since - 1
-        )  # what is stored at a step is replayed from the next on
+        return self.replay.alpha_at(0 if self.first_replay is None else step - self.first_replay)
 
     def draw(self, prompts: Sequence[Prompt], wanted: Sequence[bool], step: int, rng: Random) -> list[list[Entry]]:
         """Stored completions for each of B prompts, none where they are not wanted or there are none.
@@ -88,8 +88,13 @@ class Memory:
             for prompt, want in zip(prompts, wanted, strict=True)
         ]
 
-    def record(self, visits: Sequence[Visit]) -> None:
-        """Take in what a step has brought, in order: rewards first, then tiers, then completions."""
+    def record(self, visits: Sequence[Visit], replayed: bool = False) -> None:
+        """Take in what a step has brought, in order: rewards first, then tiers, then completions.
+
+        Args:
+            visits: Of the step, those of all ranks.
+            replayed: Whether anything was replayed in it, on any rank.
+        """
         for v in visits:
             self.tracker.record(v.key, v.rewards, v.hinted_rewards, step=v.step, earned=v.earned, kl=v.kl)
         if self.buffer is None or self.replay is None:
@@ -100,11 +105,14 @@ class Memory:
                 self.buffer.add(entry)
         if self.replay_since is None and visits and len(self.buffer) >= max(1, self.replay.minimum):
             self.replay_since = visits[-1].step
+        if self.first_replay is None and replayed:
+            self.first_replay = visits[-1].step
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors, lists and numbers, loadable with ``weights_only=True``."""
         buffer = self.buffer.state_dict() if self.buffer is not None else None
-        return {"tracker": self.tracker.state_dict(), "buffer": buffer, "replay_since": self.replay_since}
+        since = {"replay_since": self.replay_since, "first_replay": self.first_replay}
+        return {"tracker": self.tracker.state_dict(), "buffer": buffer, **since}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take it up again; a buffer that this run has no use for is left, one that is not there starts empty.
@@ -112,9 +120,9 @@ class Memory:
         Raises:
             CheckpointError: The parts do not fit together.
         """
-        if missing := {"tracker", "buffer", "replay_since"} - state.keys():
+        if missing := {"tracker", "buffer", "replay_since", "first_replay"} - state.keys():
             raise CheckpointError(f"the memory of the checkpoint is broken: it lacks {', '.join(sorted(missing))}")
         self.tracker.load_state_dict(state["tracker"])
         if self.buffer is not None and state["buffer"] is not None:
             self.buffer.load_state_dict(state["buffer"])
-            self.replay_since = state["replay_since"]
+            self.replay_since, self.first_replay = state["replay_since"], state["first_replay"]

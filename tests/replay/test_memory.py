@@ -41,9 +41,17 @@ def test_alpha_is_zero_until_the_step_after_the_minimum_and_then_grows(ramp_step
     memory, seen = Memory(Replay(alpha=0.5, minimum=5, ramp_steps=ramp_steps)), []
     for step in range(1, 8):
         seen.append(memory.alpha(step))
-        memory.record([visit("a", step, [1.0, 0.0])])  # the sixth completion is stored at step 3
+        memory.record([visit("a", step, [1.0, 0.0])], replayed=seen[-1] > 0)  # the sixth is stored at step 3
     assert seen == alphas
     assert memory.replay_since == 3
+
+
+def test_the_ramp_waits_for_the_first_replay():
+    memory, seen = Memory(Replay(minimum=1, ramp_steps=4)), []
+    for step in range(1, 9):
+        seen.append(memory.alpha(step))
+        memory.record([visit("a", step)], replayed=step >= 5)  # until then no prompt came back
+    assert seen == [0, 0.25, 0.25, 0.25, 0.25, 0.5, 0.75, 1.0]
 
 
 def test_a_minimum_of_zero_still_waits_for_something_to_replay():
