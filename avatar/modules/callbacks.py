@@ -27,9 +27,11 @@ class RunProgress(RichProgressBar):
     def total_train_batches(self) -> float:
         """Batches of this epoch that the run will come to, those before a resume included."""
         trainer = self.trainer
+        updates = getattr(trainer.lightning_module, "updates_per_rollout", 1)  # steps of a batch
         done = trainer.fit_loop.epoch_loop.batch_progress.current.completed
-        before = max(0, trainer.global_step - done - 1)  # a checkpoint counts the batch that it was taken after as open
-        left = trainer.max_steps - before if trainer.max_steps > 0 else float("inf")
+        # A checkpoint counts the batch that it was taken after as open.
+        before = max(0, trainer.global_step // updates - done - 1)
+        left = -(-trainer.max_steps // updates) - before if trainer.max_steps > 0 else float("inf")
         return min(trainer.num_training_batches, left)
 
     @property
