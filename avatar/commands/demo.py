@@ -44,43 +44,60 @@ def demo(out: str = "runs/demo", seed: int = 0, scale: float = 1.0, max_steps: i
         max_steps: Length of every training, in steps; by default what the configs say.
     """
     quieten()
-    folder, console, seconds, arms = Path(out), Console(), {}, {}
+    folder, clock = Path(out), Clock()
     configs = {name: move_config(CONFIGS / f"{name}.yaml", folder) for name in ("sft", *ARMS.values())}
     short = [f"--trainer.max_steps={max_steps}", f"--trainer.val_check_interval={max_steps}"] if max_steps else []
-    fit_args = [f"--seed_everything={seed}", *short]
-
-    @contextmanager
-    def phase(name: str, what: str) -> Iterator[None]:
-        console.rule(f"{name}: {what}")
-        start = time.perf_counter()
-        yield
-        seconds[name] = round(time.perf_counter() - start, 1)
-
-    with phase("data", "clips with picture and sound, questions, and a tiny Qwen2.5-Omni"):
+    args = [f"--seed_everything={seed}", *short]
+    with clock("data", "clips with picture and sound, questions, and a tiny Qwen2.5-Omni"):
         synth(str(folder / "data"), seed, scale)
-    with phase("cold start", "perception, then chains of thought, then mostly guesses"):
-        AvatarCLI(["fit", f"--config={configs['sft']}", *fit_args])
-    with phase("test before", "held-out clips"):
+    with clock("cold start", "perception, then chains of thought, then mostly guesses"):
+        AvatarCLI(["fit", f"--config={configs['sft']}", *args])
+    with clock("test before", "held-out clips"):
         before = _test(folder, folder / "sft" / "checkpoints" / "last.ckpt")
-    for arm, name in ARMS.items():
-        with phase(arm, "reinforcement learning finds out that looking and listening pays"):
-            module = AvatarCLI(["fit", f"--config={configs[name]}", *fit_args]).model
-        with phase(f"test {arm}", "held-out clips"):
-            after = _test(folder, folder / name / "checkpoints" / "best.ckpt")
-        arms[arm] = summarize_arm(after, module.num_generated, folder / name, seconds[arm])
+    arms = {arm: _train(arm, folder, [f"--config={configs[name]}", *args], clock) for arm, name in ARMS.items()}
     summary = {
         "seed": seed,
         "num_questions": before["num_scored"],
         "accuracy_before": before["accuracy"],
         "by_kind_before": by_kind(before),
         "arms": arms,
-        "seconds": {**seconds, "total": round(sum(seconds.values()), 1)},
+        "seconds": {**clock.seconds, "total": round(sum(clock.seconds.values()), 1)},
     }
+    _finish(summary, folder)
+
+
+class Clock:
+    """Announces the phases of the demo, and keeps the seconds of each."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, name: str, what: str) -> Iterator[None]:
+        """One phase."""
+        Console().rule(f"{name}: {what}")
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - start, 1)
+
+
+def _train(arm: str, folder: Path, args: list[str], clock: Clock) -> dict[str, Any]:
+    """Train one arm and test its best checkpoint; what ``summary.json`` holds of it."""
+    run = folder / ARMS[arm]
+    with clock(arm, "reinforcement learning finds out that looking and listening pays"):
+        module = AvatarCLI(["fit", *args]).model
+    with clock(f"test {arm}", "held-out clips"):
+        after = _test(folder, run / "checkpoints" / "best.ckpt")
+    return summarize_arm(after, module.num_generated, run, clock.seconds[arm])
+
+
+def _finish(summary: dict[str, Any], folder: Path) -> None:
+    """Write the figures, draw the pictures, show the table."""
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    plot_learning_curves(
-        {arm: folder / name / "metrics.csv" for arm, name in ARMS.items()}, folder / "learning_curve.png"
-    )
+    curves = {arm: folder / name / "metrics.csv" for arm, name in ARMS.items()}
+    plot_learning_curves(curves, folder / "learning_curve.png")
     plot_health(folder / "avatar", folder / "health.png")
+    console = Console()
     console.rule()
     console.print(arms_table(summary))
     console.print(f"Pictures: {folder}/learning_curve.png, {folder}/health.png   Figures: {folder}/summary.json")
