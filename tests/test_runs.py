@@ -203,6 +203,20 @@ def test_a_checkpoint_cut_short_is_named_with_what_else_there_is(capsys):
     assert grpo("runs/short", 6, "--ckpt_path best") == 0
 
 
+def test_stored_logprobs_of_another_temperature_are_refused(capsys):
+    assert avatar("runs/warm", 4) == 0
+    assert avatar("runs/warm", 6, "--ckpt_path last --model.temperature 0.5") == 2
+    assert "log-probs at model.temperature 1, not at 0.5" in capsys.readouterr().err
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run_before_the_step(capsys):
+    assert grpo("runs/finite", 2) == 0
+    good = Path("runs/finite/checkpoints/last.ckpt").read_bytes()
+    assert grpo("runs/finite", 9, "--ckpt_path last --model.rewards [tests_rewards.Huge]") == 2
+    assert "the norm of the gradient is" in capsys.readouterr().err
+    assert Path("runs/finite/checkpoints/last.ckpt").read_bytes() == good
+
+
 def test_a_new_run_in_the_folder_of_an_old_one_loses_no_metrics():
     assert grpo("runs/twice", 2) == 0
     first = Path("runs/twice/metrics.csv").read_bytes()
@@ -280,6 +294,18 @@ WRONG = [
     ("fit --config configs/micro/grpo.yaml --model.num_generations 1", r"num_generations must be at least 2, got 1"),
     ("fit --config configs/micro/grpo.yaml --model.advantage.epss 1", r"Did you mean 'eps'"),
     ("fit --config configs/micro/grpo.yaml --model.advantage Mixed", r"Mixed scores replayed .* add a model.replay"),
+    ("fit --config configs/micro/avatar.yaml --model.advantage GRPO", r"of other prompts: take Mixed or AVATAR"),
+    (
+        "fit --config configs/micro/avatar.yaml --model.advantage.shape Parabolic",
+        r"unknown argument 'shape'.* TAS has it",
+    ),
+    ("fit --config configs/micro/avatar.yaml --model.replay 4", r"--model.replay is a section, got '4'"),
+    ("fit --config configs/micro/avatar.yaml --model.max_grad_norm -1", r"max_grad_norm must be above 0"),
+    ("fit --config configs/micro/grpo.yaml --trainer.gradient_clip_val 1", r"set model.max_grad_norm"),
+    ("fit --config configs/micro/grpo.yaml --trainer.accumulate_grad_batches 2", r"set data.batch_size"),
+    ("fit --config configs/micro/grpo.yaml --model.optimizer.lr -1", r"model.optimizer: Invalid learning rate"),
+    ("fit --config configs/micro/grpo.yaml --model.lora.r 8", r"belongs to --model.policy.lora.r"),
+    ("fit --config configs/micro/avatar.yaml --model.replay.max_staleness 0", r"nothing could ever be replayed"),
     ("fit --config configs/micro/grpo.yaml --model.num_replayed 4", r"belongs to --model.replay.num_replayed"),
     ("fit --config configs/micro/grpo.yaml --model.beta 0.1", r"belongs to --model.objective.beta"),
     ("fit --config configs/micro/avatar.yaml --model.replay.hard_share 0.5", r"sum to 1, their sum is 1.1"),

@@ -76,11 +76,12 @@ def explain(message: str, options: Iterable[str] = ()) -> str:
         return f"--{key.split('.')[0]}.{match[1]} {match[2]}"
     if match := re.search(r"[Uu]nrecognized arguments: (\S+)", message):
         name = match[1].split("=")[0]
-        return f"unknown argument {name}.{did_you_mean(name, list(options))}"
+        return f"unknown argument {name}.{_belongs(name.rsplit('.', 1)[-1]) or did_you_mean(name, list(options))}"
     if match := re.search(r"Option '([^']+)' is not accepted|[Kk]ey ['\"]([\w.]+)['\"] is not expected", message):
         name = (match[1] or match[2]).rsplit(".", 1)[-1]
         where = f" of --{key}" if key else ""
-        return f"unknown argument {name!r}{where}.{_belongs(name) or did_you_mean(name, argument_names())}"
+        help_ = _belongs(name) or _owners(name) or did_you_mean(name, argument_names())
+        return f"unknown argument {name!r}{where}.{help_}"
     if match := re.search(r"does not accept (?:option|nested key) ['\"]([\w.]+)['\"]", message):
         near = did_you_mean(match[1], [option.removeprefix("--") for option in options])
         return f"unknown argument {match[1]!r}.{near}"
@@ -103,9 +104,20 @@ def _belongs(name: str) -> str:
     return ""
 
 
+def _owners(name: str) -> str:
+    """Which classes have an argument that the one at hand has not, or an empty string."""
+    classes = [registry[entry] for registry in REGISTRIES.values() for entry in registry] + [*MODULES, *DATA_MODULES]
+    owners = sorted({c.__name__ for c in classes if name in inspect.signature(c).parameters})
+    return f" {' and '.join(owners)} {'has' if len(owners) == 1 else 'have'} it" if owners else ""
+
+
 def _unknown_class(key: str, name: str) -> str:
-    known = names_for(key)
     last = key.rsplit(".", 1)[-1]
+    for section, cls in SECTIONS.items():
+        if section.endswith(f".{last}"):
+            fields = ", ".join(f"--{section}.{field}" for field in list(inspect.signature(cls).parameters)[:3])
+            return f"--{section} is a section, got {name!r}: give {fields} ..."
+    known = names_for(key)
     kind = REGISTRIES[last].kind if last in REGISTRIES else f"{last} class"
     if known is None:
         return f"unknown {kind}: {name!r}; give a class name or a full class_path"

@@ -23,6 +23,7 @@ from avatar.commands.messages import explain  # and every class whose short name
 from avatar.errors import ConfigError
 from avatar.modules import EvaluationModule, RLModule
 from avatar.modules.callbacks import GracefulStop, ResumeLogs, RunProgress, SampleCompletions
+from avatar.modules.checks import check_trainer
 from avatar.modules.health import HealthPanel
 from avatar.modules.logs import RunLogger
 from avatar.modules.saving import AtomicCheckpointIO, ConfigInCheckpoint, ExportModel, RunCheckpoint
@@ -195,6 +196,7 @@ class AvatarCLI(LightningCLI):
         self.datamodule.setup("fit")
         if isinstance(self.model, RLModule) and isinstance(prompt := self.datamodule.train_dataset[0], Prompt):
             self.model.rehearse(prompt)
+            check_trainer(self.trainer)
 
 
 def output_stem(checkpoint: Path | None, root: Path, data: BenchmarkData) -> Path:

@@ -24,6 +24,8 @@ def check_settings(module: RLModule) -> None:
         raise ConfigError(f"model.temperature must be above 0 to explore, got {module.sampling.temperature}")
     if not module.rewards:
         raise ConfigError("model.rewards is empty: give at least one reward")
+    if not module.max_grad_norm > 0:
+        raise ConfigError(f"model.max_grad_norm must be above 0, got {module.max_grad_norm}")
     for name, least in (("updates_per_rollout", 1), ("part_norms_every", 0)):
         if getattr(module, name) < least:
             raise ConfigError(f"model.{name} must be at least {least}, got {getattr(module, name)}")
@@ -32,7 +34,25 @@ def check_settings(module: RLModule) -> None:
             f"model.advantage {type(module.advantage).__name__} scores replayed completions, but nothing is replayed: "
             "add a model.replay section (--model.replay.num_replayed 4), or take GRPO or TAS"
         )
+    _check_replay(module)
     _check_hints(module)
+
+
+def _check_replay(module: RLModule) -> None:
+    replay, name = module.memory.replay, type(module.advantage).__name__
+    if replay is None:
+        return
+    if replay.max_staleness is not None and replay.max_staleness < module.updates_per_rollout:
+        raise ConfigError(
+            f"model.replay.max_staleness {replay.max_staleness} is less than the {module.updates_per_rollout} steps "
+            "between two rollouts (model.updates_per_rollout), so nothing could ever be replayed"
+        )
+    if replay.scope == "any" and not module.advantage.needs_replay:
+        raise ConfigError(
+            f"model.advantage {name} holds replayed completions against the fresh ones of the group, but with "
+            "model.replay.scope any they are of other prompts: take Mixed or AVATAR, or TAS with base Mixed; or scope "
+            "prompt; or no replay (--model.replay null)"
+        )
 
 
 def _check_hints(module: RLModule) -> None:
@@ -48,6 +68,18 @@ def _check_hints(module: RLModule) -> None:
             f"model.hints {type(module.memory.hints).__name__} looks at the KL to the reference, but "
             "model.objective.beta is 0; set it above 0, or take ZeroStreak"
         )
+
+
+def check_trainer(trainer: Any) -> None:
+    """Refuse settings of the Trainer that manual optimisation has no use for.
+
+    Raises:
+        ConfigError: One is set.
+    """
+    if trainer.gradient_clip_val:
+        raise ConfigError("trainer.gradient_clip_val does nothing for RLModule: set model.max_grad_norm")
+    if trainer.accumulate_grad_batches != 1:
+        raise ConfigError("trainer.accumulate_grad_batches does nothing for RLModule: set data.batch_size")
 
 
 def check_devices(module: RLModule) -> None:
@@ -87,6 +119,11 @@ def check_origin(module: RLModule, stored: dict[str, Any]) -> None:
         raise CheckpointError(
             f"the checkpoint holds LoRA weights over the base {base}, but what lies in {path!r} is another model "
             f"({module.policy.base_fingerprint})"
+        )
+    if (then_at := stored.get("temperature")) and module.memory.replay and then_at != module.sampling.temperature:
+        raise CheckpointError(
+            f"the replay buffer of the checkpoint holds log-probs at model.temperature {then_at:g}, not at "
+            f"{module.sampling.temperature:g}: keep the temperature, or go on without replay (--model.replay null)"
         )
     for what, was in stored.get("origin", {}).items():
         if (found := module.origin.get(what, was)) != was:

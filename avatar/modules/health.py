@@ -68,7 +68,7 @@ class HealthPanel(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The steps seen since the last report."""
-        return self._window.__dict__
+        return dict(self._window.__dict__)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
@@ -109,7 +109,8 @@ def memory_report(memory: Memory) -> dict[str, Any]:
     if memory.buffer is None:
         return {}
     tiers = {name: [o.entries, o.quota, o.prompts] for name, o in memory.buffer.occupancy().items()}
-    return {"replay/alive": memory.replay_since is not None, "tiers": tiers}
+    evicted = memory.buffer.num_evicted
+    return {"replay/alive": memory.replay_since is not None, "replay/evicted": evicted, "tiers": tiers}
 
 
 def warnings_of(report: dict[str, Any]) -> list[str]:
@@ -123,7 +124,9 @@ def warnings_of(report: dict[str, Any]) -> list[str]:
             "nothing is stored. Are the rewards valid (reward/invalid_share), or replay.max_staleness too small?"
         )
     elif report["replay/alive"] and report.get("replay/hit_rate", 1.0) == 0:
-        found.append("nothing was found to replay: prompts do not come back. Take replay.scope any, or fewer prompts.")
+        found.append("nothing was found to replay: do prompts come back? If not, take replay.scope any.")
+    elif not report["replay/alive"] and report.get("replay/evicted"):
+        found.append("tiers overflow before replay.minimum is there, so nothing is replayed. Raise replay.capacity.")
     starved = [name for name in TIERS if tiers[name][1] and not tiers[name][2]]
     if starved and sum(prompts for _, _, prompts in tiers.values()) >= FEW_PROMPTS:
         found.append(f"the {' and '.join(starved)} tier is empty: its share of the buffer is unused.")

@@ -58,18 +58,14 @@ def pose(batch: Sequence[Prompt], memory: Memory, num_generations: int) -> Posed
 
 
 def without_spread(experience: Experience, visit: Sequence[int]) -> list[bool]:
-    """[B], whether no group of a visited prompt has any spread in its valid fresh rewards.
+    """[B], whether the un-hinted group of a visited prompt has no spread in its valid fresh rewards.
 
     Args:
         experience: Fresh completions; their ``prompt`` is an index into ``visit``.
         visit: Which of the B prompts each posed prompt belongs to.
     """
-    flat = [True] * len(set(visit))  # B
-    for i, b in enumerate(visit):
-        rewards = experience.rewards[experience.valid & (experience.prompt == i)]
-        if len(rewards) > 1 and rewards.max() != rewards.min():
-            flat[b] = False
-    return flat
+    groups = (experience.rewards[experience.valid & (experience.prompt == b)] for b in range(len(set(visit))))
+    return [len(rewards) < 2 or bool(rewards.max() == rewards.min()) for rewards in groups]
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from avatar.advantages import GRPO, Advantage
-from avatar.errors import CheckpointError
+from avatar.errors import AvatarError, CheckpointError, ConfigError
 from avatar.losses import Losses, Objective, TokenBatch
 from avatar.models.base import Prefix
 from avatar.modules.checks import check_devices, check_origin, check_settings
@@ -53,7 +53,8 @@ class RLModule(EvaluationModule):
         temperature: Of sampling, above 0.
         top_k: Sample among this many likeliest tokens; 0 is all.
         max_new_tokens: Length limit of a completion.
-        mask_truncated: Leave out completions that the length limit has cut off; else they stay in, with format 0.
+        mask_truncated: Leave out completions that the length limit has cut off: they are neither trained on nor stored,
+            and a visit with nothing else counts for no hint. Else they stay in, with format 0.
         updates_per_rollout: Optimizer steps on each batch of completions.
         reward_window: Last rewards of a prompt that make its reference score.
         max_grad_norm: Gradients are scaled down to this norm.
@@ -121,7 +122,10 @@ class RLModule(EvaluationModule):
 
     def configure_optimizers(self) -> Any:
         """Optimizer over the trainable parameters of the policy, and its scheduler."""
-        optimizer = self.optimizer([p for p in self.policy.parameters() if p.requires_grad])  # type: ignore[arg-type]
+        try:
+            optimizer = self.optimizer([p for p in self.policy.parameters() if p.requires_grad])  # type: ignore[arg-type]
+        except ValueError as error:
+            raise ConfigError(f"model.optimizer: {error}") from None
         return [optimizer], [self.lr_scheduler(optimizer)] if self.lr_scheduler else []
 
     def rehearse(self, prompt: Prompt) -> None:
@@ -172,7 +176,7 @@ class RLModule(EvaluationModule):
         with self._clock("generate"):
             groups = self.engine.generate(self.policy.adapter, prefixes, nums, self.sampling, generator)
         completions = [replace(c, step=step, hinted=i >= num_visits) for i, group in enumerate(groups) for c in group]
-        self.num_generated += len(completions) * self.trainer.world_size
+        self.num_generated += sum(of_all_ranks([len(completions)]))
         return completions, torch.arange(len(groups)).repeat_interleave(torch.tensor(nums))
 
     def _reward(
@@ -201,7 +205,7 @@ class RLModule(EvaluationModule):
         with self._clock("replay"):
             drawn = self.memory.draw(batch, wanted, step, rng)
             placed = place(batch, posed, drawn, lambda key: self.trainer.datamodule.prompt(key))  # type: ignore[attr-defined]
-        for key, reason in placed.unreadable.items():
+        for key, reason in of_all_ranks(list(placed.unreadable.items())):
             rank_zero_warn(f"{reason}; its stored completions are dropped from the replay buffer")
             self.memory.buffer.drop_prompt(key)  # type: ignore[union-attr]
         return alpha, placed, sum(wanted) if alpha else 0
@@ -232,6 +236,11 @@ class RLModule(EvaluationModule):
             parameters = [p for p in self.policy.parameters() if p.grad is not None]
             metrics |= part_norms(parameters, apart)
             norm = torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
+            if not norm.isfinite():
+                raise AvatarError(
+                    f"step {rollout.step}: the norm of the gradient is {float(norm)}, so this step is not taken; the "
+                    "last checkpoint is from before it. Try a lower learning rate, or objective.max_replayed_ratio"
+                )
             learning_rate = optimizer.param_groups[0]["lr"]  # type: ignore[union-attr]
             optimizer.step()  # type: ignore[union-attr]
             if scheduler is not None:
@@ -294,7 +303,7 @@ class RLModule(EvaluationModule):
             memory["memory/gpu_mb"] = torch.cuda.max_memory_allocated(self.device) / 2**20
         counts = {"completions/generated": float(self.num_generated)}
         self.log_step({**metrics, **counts, **self._seconds, **memory}, self.global_step)
-        self.log("reward", metrics["reward/mean"], prog_bar=True, logger=False)
+        self.log("reward", metrics.get("reward/mean", torch.nan), prog_bar=True, logger=False)
 
     # -- checkpoints -------------------------------------------------------------------------------------------------
 
@@ -308,6 +317,7 @@ class RLModule(EvaluationModule):
             "reference": reference,
             "base": self.policy.base_fingerprint,
             "origin": self.origin,
+            "temperature": self.sampling.temperature,
             "memory": self.memory.state_dict(),
         }
 

@@ -113,7 +113,7 @@ def rollout_metrics(rollout: Rollout, prefixes: Sequence[Prefix], media_ids: dic
     posed = prefixes[: len(rollout.posed.prompts)]
     tokens = {f"tokens/{k}": sum(int((p.ids == i).sum()) for p in posed) / len(posed) for k, i in media_ids.items()}
     return {
-        "reward/mean": _mean(rewards[valid]),
+        **({"reward/mean": _mean(rewards[valid])} if valid.any() else {}),
         "reward/std": float(rewards[valid].std()) if valid.sum() > 1 else 0.0,
         **{f"reward/{name}": float(part.mean()) for name, part in rollout.parts.items()},
         "reward/invalid_share": float((~valid).float().mean()),

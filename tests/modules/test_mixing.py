@@ -73,12 +73,12 @@ def experience(rewards, posed, valid=None):
         ([1.0, 1.0, 2.0, 2.0, 0.0, 0.0], [True] * 6, [True, True]),  # groups differ, but none has a spread
         ([1.0, 0.0, 2.0, 2.0, 0.0, 0.0], [True] * 6, [False, True]),
         ([1.0, 1.0, 2.0, 2.5, 0.0, 0.0], [True] * 6, [True, False]),
-        ([1.0, 1.0, 2.0, 2.0, 0.0, 1.0], [True] * 6, [False, True]),  # the hinted group of the first visit
+        ([1.0, 1.0, 2.0, 2.0, 0.0, 1.0], [True] * 6, [True, True]),  # the hinted group does not count
         ([1.0, 0.0, 2.0, 2.0, 0.0, 0.0], [True, False, True, True, True, True], [True, True]),  # one is left
         ([1.0, 0.0, 2.0, 2.5, 0.0, 0.0], [False] * 6, [True, True]),
     ],
 )
-def test_a_prompt_is_without_spread_if_none_of_its_groups_has_any(rewards, valid, flat):
+def test_a_prompt_is_without_spread_if_its_unhinted_group_has_none(rewards, valid, flat):
     assert without_spread(experience(rewards, [0, 0, 1, 1, 2, 2], valid), [0, 1, 0]) == flat
 
 
