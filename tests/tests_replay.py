@@ -64,6 +64,17 @@ class KeepSteps(Callback):
         self.rollouts.append(module.rollout)
 
 
+class SaveAt(Callback):
+    """A checkpoint in the middle of a run, at one step."""
+
+    def __init__(self, step, path):
+        self.step, self.path = step, path
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        if trainer.global_step == self.step:
+            trainer.save_checkpoint(self.path)
+
+
 def sgd(lr):
     return lambda parameters: torch.optim.SGD(parameters, lr=lr)
 

@@ -15,7 +15,8 @@ from avatar.types import Experience
 class Advantage(ABC):
     """Turns rewards into advantages. Sees the experience and nothing else: no model, no trainer.
 
-    A subclass gives one number per completion in :meth:`estimate`; calling the object spreads it over the tokens.
+    A subclass gives one number per completion in :meth:`estimate`; :meth:`spread` lays it over the tokens, and calling
+    the object does both.
 
     Attributes:
         needs_replay: Whether it makes no sense without replayed completions; training then insists on them.
@@ -27,9 +28,13 @@ class Advantage(ABC):
     def estimate(self, experience: Experience) -> Tensor:
         """[N], one advantage per completion; 0 where ``experience.valid`` is False."""
 
+    def spread(self, estimates: Tensor, experience: Experience) -> Tensor:
+        """[N, T] of ``estimates`` [N]: the same advantage on each real token of a completion and 0 on padding."""
+        return estimates[:, None] * experience.mask
+
     def __call__(self, experience: Experience) -> Tensor:
-        """[N, T], the same advantage on each real token of a completion and 0 on padding."""
-        return self.estimate(experience)[:, None] * experience.mask
+        """[N, T], one advantage per token; 0 on padding."""
+        return self.spread(self.estimate(experience), experience)
 
 
 ADVANTAGES: Registry[type[Advantage]] = Registry("advantage", "advantages")

@@ -35,6 +35,6 @@ class TAS(Advantage):
         """[N], those of the base."""
         return self.base.estimate(experience)
 
-    def __call__(self, experience: Experience) -> Tensor:
-        """[N, T]."""
-        return self.base(experience) * self.shape.weights(experience.mask)
+    def spread(self, estimates: Tensor, experience: Experience) -> Tensor:
+        """[N, T]: as the base spreads it, times the weights of the shape."""
+        return self.base.spread(estimates, experience) * self.shape.weights(experience.mask)

@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from rich.console import Console
 from rich.table import Table
 
-from avatar.modules.logs import RunLogger, StepLines
+from avatar.modules.logs import RunLogger, StepLines, is_due
 from avatar.modules.rl import RLModule
 from avatar.modules.rollout import Rollout
 
@@ -93,6 +93,11 @@ class SampleCompletions(Callback):
         self.every_n_steps, self.num = every_n_steps, num
         self.resume_step: int | None = None
         self._file: StepLines | None = None
+        self._seen = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count from where the run starts or goes on."""
+        self._seen = trainer.global_step
 
     @rank_zero_only
     def on_train_batch_end(
@@ -105,7 +110,8 @@ class SampleCompletions(Callback):
             self._file = StepLines(Path(trainer.default_root_dir) / "completions.jsonl", self.resume_step)
         rows = completion_rows(pl_module.rollout)
         self._file.write({"step": trainer.global_step, **row} for row in rows)
-        if self.every_n_steps and trainer.global_step % self.every_n_steps == 0:
+        before, self._seen = self._seen, trainer.global_step
+        if is_due(before, self._seen, self.every_n_steps):
             Console().print(completion_table(rows[: self.num], trainer.global_step))
 
 

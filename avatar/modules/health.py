@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 
-from avatar.modules.logs import StepLines
+from avatar.modules.logs import StepLines, is_due
 from avatar.modules.rl import RLModule
 from avatar.replay import TIERS, Memory
 
@@ -52,8 +52,8 @@ class HealthPanel(Callback):
         if not isinstance(pl_module, RLModule) or not self.every_n_steps:
             return
         self._window.add(pl_module)
-        step, every = trainer.global_step, self.every_n_steps
-        if step // every == self._shown_at // every:
+        step = trainer.global_step
+        if not is_due(self._shown_at, step, self.every_n_steps):
             return
         self._shown_at = step
         report = self._window.report() | memory_report(pl_module.memory)

@@ -31,6 +31,11 @@ def replace_text(path: Path, text: str) -> None:
     os.replace(partial, path)
 
 
+def is_due(before: int, now: int, every: int) -> bool:
+    """Whether a multiple of ``every`` lies in (before, now]: a batch may take several steps; 0 is never."""
+    return every > 0 and now // every > before // every
+
+
 class StepTable:
     """A CSV file with one row a step; values that come later for the same step join its row.
 

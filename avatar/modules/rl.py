@@ -150,11 +150,20 @@ class RLModule(EvaluationModule):
         prefixes += self._encode(placed.extra) if placed.extra else []
         experience = fresh.join(replayed_experience(placed, self.memory, self.device)) if placed.entries else fresh
         ref_logprobs = self._ref_logprobs(posed.prompts, prefixes, fresh, placed)
-        advantages = self.advantage(experience)
+        estimates = self.advantage.estimate(experience)
         self.rollout = Rollout(
-            step, posed, completions, placed.entries, experience, parts, earned,
-            self.advantage.estimate(experience), advantages, ref_logprobs,
-        )  # fmt: skip
+            step=step,
+            posed=posed,
+            completions=completions,
+            entries=placed.entries,
+            unreadable=placed.unreadable,
+            experience=experience,
+            parts=parts,
+            earned=earned,
+            estimates=estimates,
+            advantages=self.advantage.spread(estimates, experience),
+            ref_logprobs=ref_logprobs,
+        )
         metrics = self._metrics(self.rollout, prefixes, alpha, asked)
         for update in range(self.updates_per_rollout):
             if update and not self.policy.adapter.towers_frozen:  # they have moved, and their graph is gone
@@ -176,7 +185,6 @@ class RLModule(EvaluationModule):
         with self._clock("generate"):
             groups = self.engine.generate(self.policy.adapter, prefixes, nums, self.sampling, generator)
         completions = [replace(c, step=step, hinted=i >= num_visits) for i, group in enumerate(groups) for c in group]
-        self.num_generated += sum(of_all_ranks([len(completions)]))
         return completions, torch.arange(len(groups)).repeat_interleave(torch.tensor(nums))
 
     def _reward(
@@ -205,9 +213,6 @@ class RLModule(EvaluationModule):
         with self._clock("replay"):
             drawn = self.memory.draw(batch, wanted, step, rng)
             placed = place(batch, posed, drawn, lambda key: self.trainer.datamodule.prompt(key))  # type: ignore[attr-defined]
-        for key, reason in of_all_ranks(list(placed.unreadable.items())):
-            rank_zero_warn(f"{reason}; its stored completions are dropped from the replay buffer")
-            self.memory.buffer.drop_prompt(key)  # type: ignore[union-attr]
         return alpha, placed, sum(wanted) if alpha else 0
 
     def _ref_logprobs(
@@ -231,7 +236,7 @@ class RLModule(EvaluationModule):
         optimizer, scheduler = self.optimizers(), self.lr_schedulers()
         with self._clock("update"):
             optimizer.zero_grad()  # type: ignore[union-attr]
-            apart = self._replayed_gradient(losses)
+            apart = self._replayed_gradient(losses) if rollout.entries else {}
             self.manual_backward(losses.total)
             parameters = [p for p in self.policy.parameters() if p.grad is not None]
             metrics |= part_norms(parameters, apart)
@@ -266,17 +271,26 @@ class RLModule(EvaluationModule):
     def _replayed_gradient(self, losses: Losses) -> dict[Tensor, Tensor]:
         """Gradient of the replayed part alone, when it is time to look at it."""
         due = self.part_norms_every and self.global_step % self.part_norms_every == 0
-        if not due or not losses.replayed.requires_grad or self.trainer.world_size > 1:
+        if not due or self.trainer.world_size > 1:
             return {}
         parameters = [p for p in self.policy.parameters() if p.requires_grad]
         gradients = torch.autograd.grad(losses.replayed, parameters, retain_graph=True, allow_unused=True)
         return {p: g for p, g in zip(parameters, gradients, strict=True) if g is not None}
 
     def _remember(self, rollout: Rollout) -> None:
-        """Record rewards and store completions, those of all ranks in one order."""
-        replay = self.memory.replay or Replay()
-        visits = visits_of(rollout, replay.priority_reward, replay.priority_kl)
-        self.memory.record(of_all_ranks(visits), any(of_all_ranks([bool(rollout.entries)])))
+        """Count, record rewards and store completions, those of all ranks in one order."""
+        mine = (
+            visits_of(rollout, self.memory.replay),
+            bool(rollout.entries),
+            len(rollout.completions),
+            rollout.unreadable,
+        )
+        ranks = of_all_ranks([mine])
+        for key, reason in (item for *_, unreadable in ranks for item in unreadable.items()):
+            rank_zero_warn(f"{reason}; its stored completions are dropped from the replay buffer")
+            self.memory.buffer.drop_prompt(key)  # type: ignore[union-attr]
+        self.memory.record([v for visits, *_ in ranks for v in visits], any(replayed for _, replayed, *_ in ranks))
+        self.num_generated += sum(num for _, _, num, _ in ranks)
 
     # -- logging -----------------------------------------------------------------------------------------------------
 

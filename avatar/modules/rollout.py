@@ -14,7 +14,7 @@ from torch import Tensor
 from avatar.losses import k3_kl
 from avatar.models.base import Prefix
 from avatar.modules.mixing import Posed
-from avatar.replay import Entry, Memory, Visit
+from avatar.replay import Entry, Memory, Replay, Visit
 from avatar.types import Completion, Experience
 
 
@@ -27,6 +27,7 @@ class Rollout:
         posed: What the policy was asked.
         completions: The fresh ones.
         entries: The replayed ones.
+        unreadable: Why prompts of stored completions could not be had again, by key.
         experience: N completions, the fresh ones first.
         parts: Of each reward, by name, for the fresh ones.
         earned: [fresh] bool, whether a reward other than for the format was given.
@@ -39,6 +40,7 @@ class Rollout:
     posed: Posed
     completions: list[Completion]
     entries: list[Entry]
+    unreadable: dict[str, str]
     experience: Experience
     parts: dict[str, Tensor]
     earned: Tensor
@@ -55,24 +57,22 @@ class Rollout:
         return (kl.sum(-1) / experience.mask.sum(-1).clamp(min=1))[:num].cpu()
 
 
-def visits_of(rollout: Rollout, priority_reward: float, priority_kl: float) -> list[Visit]:
+def visits_of(rollout: Rollout, replay: Replay | None) -> list[Visit]:
     """What is remembered of a step: one visit for each of its B prompts, with the valid fresh completions.
 
     Args:
         rollout: The step.
-        priority_reward: Weight of the advantage in the priority of a stored completion.
-        priority_kl: Weight of its KL to the reference, taken off.
+        replay: How completions are stored; None stores none.
     """
     kl, experience = rollout.fresh_kl(), rollout.experience
-    priority = priority_reward * rollout.estimates[: len(kl)].cpu() - priority_kl * kl.nan_to_num(0.0)
     of_visit: list[list[int]] = [[] for _ in range(rollout.posed.num_visits)]
     for i, (prompt, valid) in enumerate(zip(experience.prompt.tolist(), experience.valid.tolist(), strict=True)):
         if valid and i < len(kl):
             of_visit[rollout.posed.visit[prompt]].append(i)
-    return [_visit(rollout, b, members, kl, priority) for b, members in enumerate(of_visit)]
+    return [_visit(rollout, b, members, kl, replay) for b, members in enumerate(of_visit)]
 
 
-def _visit(rollout: Rollout, b: int, members: list[int], kl: Tensor, priority: Tensor) -> Visit:
+def _visit(rollout: Rollout, b: int, members: list[int], kl: Tensor, replay: Replay | None) -> Visit:
     completions, rewards = rollout.completions, rollout.experience.rewards
     plain = [i for i in members if not completions[i].hinted]
     return Visit(
@@ -82,11 +82,11 @@ def _visit(rollout: Rollout, b: int, members: list[int], kl: Tensor, priority: T
         hinted_rewards=[float(rewards[i]) for i in members if completions[i].hinted],
         earned=any(bool(rollout.earned[i]) for i in plain),
         kl=float(kl[plain].mean()) if plain else float("nan"),
-        entries=[_entry(rollout, b, i, float(priority[i])) for i in members],
+        entries=[_entry(rollout, b, i, float(kl[i].nan_to_num(0.0)), replay) for i in members] if replay else [],
     )
 
 
-def _entry(rollout: Rollout, b: int, i: int, priority: float) -> Entry:
+def _entry(rollout: Rollout, b: int, i: int, kl: float, replay: Replay) -> Entry:
     completion, reference = rollout.completions[i], rollout.ref_logprobs
     return Entry(
         key=rollout.posed.prompts[b].key,
@@ -96,7 +96,7 @@ def _entry(rollout: Rollout, b: int, i: int, priority: float) -> Entry:
         reward=float(rollout.experience.rewards[i]),
         hinted=completion.hinted,
         step=rollout.step,
-        priority=priority,
+        priority=replay.priority_reward * float(rollout.estimates[i]) - replay.priority_kl * kl,
     )
 
 

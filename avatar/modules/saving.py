@@ -14,6 +14,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from avatar.models.base import pack_skeleton
+from avatar.modules.logs import is_due
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -72,9 +73,8 @@ class RunCheckpoint(ModelCheckpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Write ``last.ckpt`` when it is due, when training stops, or when it is over."""
-        step, every = trainer.global_step, self.every_n_steps
-        over = step >= trainer.max_steps > 0
-        due = step // every > self._saved_at // every or trainer.should_stop or over
+        over = trainer.global_step >= trainer.max_steps > 0
+        due = is_due(self._saved_at, trainer.global_step, self.every_n_steps) or trainer.should_stop or over
         if due and not _validates_now(trainer):
             self._save_last(trainer)
 

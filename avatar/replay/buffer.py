@@ -51,7 +51,10 @@ class ReplayBuffer:
 
     def __init__(self, settings: Replay, tracker: RewardTracker) -> None:
         self.settings, self.tracker = settings, tracker
-        self._tiers = {tier: Tier(quota) for tier, quota in settings.quotas().items()}
+        self._clear()
+
+    def _clear(self) -> None:
+        self._tiers = {tier: Tier(quota) for tier, quota in self.settings.quotas().items()}
         self._shelves: dict[str, Shelf] = {}
         self._keys: list[str | None] = []  # by slot
         self._free: list[int] = []  # slots, a heap: the lowest is taken first
@@ -252,7 +255,7 @@ class ReplayBuffer:
         Raises:
             CheckpointError: The parts do not fit together.
         """
-        self.__init__(self.settings, self.tracker)  # type: ignore[misc]
+        self._clear()
         try:
             self._restore(state)
         except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:

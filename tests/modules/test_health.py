@@ -8,9 +8,8 @@ from itertools import pairwise
 
 import pytest
 import torch
-from lightning.pytorch import Callback
 from rich.console import Console
-from tests_replay import KeepSteps, Sometimes, Sum, fit, module_of, run, sgd
+from tests_replay import KeepSteps, SaveAt, Sometimes, Sum, fit, module_of, run, sgd
 
 from avatar.advantages import AVATAR, Mixed
 from avatar.modules.callbacks import ResumeLogs
@@ -153,15 +152,6 @@ def test_a_run_tells_what_is_wrong_with_its_replay(micro, tmp_path, split, more,
 
 
 # -- resume ------------------------------------------------------------------------------------------------------------
-
-
-class SaveAt(Callback):
-    def __init__(self, step, path):
-        self.step, self.path = step, path
-
-    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-        if trainer.global_step == self.step:
-            trainer.save_checkpoint(self.path)
 
 
 def test_a_resumed_run_writes_the_lines_of_an_uninterrupted_one(micro, tmp_path):

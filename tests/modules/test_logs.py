@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from avatar.modules.logs import RunLogger, StepLines, StepTable, is_measured
+from avatar.modules.logs import RunLogger, StepLines, StepTable, is_due, is_measured
 
 
 def table(path):
@@ -81,3 +81,11 @@ def test_readings_of_the_machine_lie_apart(tmp_path):
     assert list(table(tmp_path / "metrics.csv")[0].items()) == [("step", "3"), ("loss", "0.33333333")]
     assert set(table(tmp_path / "timings.csv")[0]) == {"step", "time/score", "memory/rss_mb"}
     assert not is_measured("completion/length")
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "every", "due"),
+    [(0, 5, 5, True), (4, 6, 5, True), (5, 6, 5, False), (5, 10, 5, True), (0, 4, 5, False), (3, 9, 0, False)],
+)
+def test_it_is_time_whenever_a_multiple_is_reached_or_passed(before, now, every, due):
+    assert is_due(before, now, every) is due

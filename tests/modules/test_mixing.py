@@ -209,7 +209,7 @@ def rollout_of(batch, memory, rewards, valid=None, drawn=None, ref=None, earned=
     ref_logprobs = None if ref is None else joined.behaviour_logprobs + ref
     earned = torch.tensor(earned if earned is not None else [True] * num)
     return Rollout(
-        9, posed, completions, placed.entries, joined, {}, earned, estimates, joined.mask * 1.0, ref_logprobs
+        9, posed, completions, placed.entries, {}, joined, {}, earned, estimates, joined.mask * 1.0, ref_logprobs
     )
 
 
@@ -217,7 +217,7 @@ def test_a_visit_holds_what_its_prompt_brought_hinted_and_plain_apart():
     batch, memory = [prompt("a"), prompt("b")], memory_of(hinted=["b"])
     rewards = [0.0, 1.0, 2.0, 3.0, 10.0, 11.0, 20.0, 21.0]  # a x 4, b x 2, b with hint x 2
     valid = [True, True, False, True, True, True, True, False]
-    a, b = visits_of(rollout_of(batch, memory, rewards, valid, drawn=[[entry("a")], []], ref=0.5), 1.0, 0.1)
+    a, b = visits_of(rollout_of(batch, memory, rewards, valid, drawn=[[entry("a")], []], ref=0.5), Replay())
     assert (a.key, a.step, a.rewards, a.hinted_rewards) == ("a", 9, [0.0, 1.0, 3.0], [])
     assert (b.key, b.step, b.rewards, b.hinted_rewards) == ("b", 9, [10.0, 11.0], [20.0])
     assert [(e.reward, e.hinted, e.step, e.key) for e in b.entries] == [
@@ -235,16 +235,16 @@ def test_what_only_hinted_or_invalid_completions_earned_is_not_earned():
     batch, memory = [prompt("a"), prompt("b")], memory_of(hinted=["b"])
     valid = [True, False, True, True, True, True, True, True]
     earned = [False, True, False, False, False, False, True, True]
-    a, b = visits_of(rollout_of(batch, memory, [0.0] * 8, valid, earned=earned), 1.0, 0.1)
+    a, b = visits_of(rollout_of(batch, memory, [0.0] * 8, valid, earned=earned), Replay())
     assert not a.earned  # by an invalid one only
     assert not b.earned  # by hinted ones only
-    _, b = visits_of(rollout_of(batch, memory, [0.0] * 8, valid, earned=[False] * 4 + [True] * 4), 1.0, 0.1)
+    _, b = visits_of(rollout_of(batch, memory, [0.0] * 8, valid, earned=[False] * 4 + [True] * 4), Replay())
     assert b.earned
 
 
 def test_without_a_reference_no_kl_is_known_and_none_is_taken_off():
     batch = [prompt("a")]
-    (visit,) = visits_of(rollout_of(batch, memory_of(), [0.0, 1.0, 2.0, 3.0]), 2.0, 0.1)
+    (visit,) = visits_of(rollout_of(batch, memory_of(), [0.0, 1.0, 2.0, 3.0]), Replay(priority_reward=2.0))
     assert visit.kl != visit.kl
     assert [e.priority for e in visit.entries] == [0.0, 2.0, 4.0, 6.0]
     assert all(e.ref_logprobs is None for e in visit.entries)
@@ -259,3 +259,9 @@ def test_the_hit_rate_counts_prompts_and_not_groups():
     rollout = rollout_of(batch, memory, [0.0] * 12, drawn=mixed, fetch=prompt)
     assert replay_metrics(rollout, memory, 1.0, asked=3)["replay/hit_rate"] == 1
     assert "replay/hit_rate" not in replay_metrics(rollout, memory, 0.0, asked=0)
+
+
+def test_without_replay_nothing_is_copied_to_be_stored():
+    (visit,) = visits_of(rollout_of([prompt("a")], memory_of(), [0.0, 1.0, 2.0, 3.0]), None)
+    assert visit.rewards == [0.0, 1.0, 2.0, 3.0]
+    assert visit.entries == []

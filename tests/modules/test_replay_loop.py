@@ -12,6 +12,7 @@ from tests_replay import (
     Always,
     KeepSteps,
     PlainModel,
+    SaveAt,
     Sometimes,
     Sum,
     deviation,
@@ -445,15 +446,6 @@ def test_a_prompt_without_a_hint_is_asked_plainly_and_counted(micro, tmp_path):
 
 
 # -- resume ------------------------------------------------------------------------------------------------------------
-
-
-class SaveAt(Callback):
-    def __init__(self, step, path):
-        self.step, self.path = step, path
-
-    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-        if trainer.global_step == self.step:
-            trainer.save_checkpoint(self.path)
 
 
 @pytest.mark.parametrize(

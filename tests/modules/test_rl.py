@@ -4,9 +4,9 @@ import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 from tests_plain import plain_logprobs
+from tests_replay import fit as run_loop
 
 from avatar.advantages import GRPO
-from avatar.data.module import ShardData
 from avatar.errors import CheckpointError, ConfigError
 from avatar.losses import Objective
 from avatar.models import MediaLimits, load_adapter
@@ -61,22 +61,8 @@ def module_of(micro: Path, **kwargs) -> RLModule:
     return RLModule(policy, **(defaults | kwargs))
 
 
-def fit(module: RLModule, micro: Path, tmp_path: Path, steps: int = 1, callbacks=(), ckpt_path=None) -> Trainer:
-    torch.manual_seed(0)
-    data = ShardData(train=str(micro / "train"), batch_size=2, letter_options=False)
-    trainer = Trainer(
-        max_steps=steps,
-        max_epochs=-1,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=tmp_path,
-        callbacks=list(callbacks),
-    )
-    trainer.fit(module, data, ckpt_path=ckpt_path)
-    return trainer
+def fit(module: RLModule, micro: Path, tmp_path: Path, steps: int = 1, **kwargs) -> Trainer:
+    return run_loop(module, micro, tmp_path, steps, split="train", **kwargs)
 
 
 def plain_loss(module, reference, rollout, weights, beta=0.1, eps=0.2):
@@ -217,3 +203,10 @@ def test_an_estimators_own_floor_is_checked():
 def test_steps_and_ranks_draw_from_different_streams():
     seeds = {step_seed(seed, step, rank) for seed in range(3) for step in range(50) for rank in range(8)}
     assert len(seeds) == 3 * 50 * 8
+
+
+def test_without_replayed_completions_no_second_backward_is_paid_for(micro, tmp_path):
+    module = module_of(micro, part_norms_every=1)
+    fit(module, micro, tmp_path)
+    assert "grad_norm" in module.metrics
+    assert not any(name.startswith("grad_norm/") for name in module.metrics)
