@@ -100,7 +100,8 @@ def _finish(summary: dict[str, Any], folder: Path) -> None:
     console = Console()
     console.rule()
     console.print(arms_table(summary))
-    console.print(f"Pictures: {folder}/learning_curve.png, {folder}/health.png   Figures: {folder}/summary.json")
+    console.print(f"Pictures: {folder}/learning_curve.png, {folder}/health.png")
+    console.print(f"Figures: {folder}/summary.json")
 
 
 def move_config(path: Path, folder: Path) -> Path:
