@@ -93,7 +93,8 @@ class Completion:
         finished: False if the length limit cut it off.
         hinted: Whether the hint was shown.
         step: Training step it was made at.
-        truncated_logprobs: [T] nats, of each token among the ``top_k`` that could be drawn; None without ``top_k``.
+        truncated_logprobs: [T] nats, of each token among those that could be drawn; None where all could.
+        sampling: How it was drawn; None if that is not known.
     """
 
     ids: Tensor
@@ -103,6 +104,7 @@ class Completion:
     hinted: bool = False
     step: int = 0
     truncated_logprobs: Tensor | None = None
+    sampling: Sampling | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,11 +211,13 @@ class Sampling:
         temperature: Divides the logits; 0 is greedy.
         max_new_tokens: Length limit of a completion, the end-of-sequence token included.
         top_k: Draw among this many likeliest tokens; 0 is all.
+        top_p: Of these, draw among the fewest likeliest that have this share of the probability; 1 is all.
     """
 
     temperature: float = 1.0
     max_new_tokens: int = 256
     top_k: int = 0
+    top_p: float = 1.0
 
     def __post_init__(self) -> None:
         if self.temperature < 0:
@@ -222,3 +226,10 @@ class Sampling:
             raise ConfigError(f"max_new_tokens must be at least 1, got {self.max_new_tokens}")
         if self.top_k < 0:
             raise ConfigError(f"top_k must be 0 (all tokens) or more, got {self.top_k}")
+        if not 0 < self.top_p <= 1:
+            raise ConfigError(f"top_p must be above 0 and at most 1 (all tokens), got {self.top_p}")
+
+    @property
+    def truncates(self) -> bool:
+        """Whether some tokens of the vocabulary cannot be drawn."""
+        return self.temperature > 0 and (self.top_k > 0 or self.top_p < 1)

@@ -3,28 +3,34 @@
 import torch
 
 
+def plain_inputs(adapter, prompt):
+    """(the processor's output for a prompt, ``use_audio_in_video``), which transformers has one of for all videos."""
+    text = adapter.processor.apply_chat_template(prompt.messages, add_generation_prompt=True, tokenize=False)
+    videos = [clip for clip in prompt.clips if clip.frames is not None]
+    sounds = [clip for clip in prompt.clips if clip.audio is not None]
+    sounding = any(clip.audio is not None for clip in videos)
+    assert not sounding or all(clip.audio is not None for clip in videos), "one flag for all videos"
+    assert len({clip.fps for clip in videos}) < 2, "one rate for all videos"
+    media = {"audio": [clip.audio.numpy() for clip in sounds]} if sounds else {}
+    if videos:
+        size = {"shortest_edge": adapter.limits.min_pixels, "longest_edge": adapter.limits.max_pixels}
+        rate = {"do_sample_frames": False, "fps": videos[0].fps}
+        media["videos"] = [clip.frames for clip in videos]
+        media["videos_kwargs"] = {**rate, "cap_pixels_per_frame": True, "size": size}
+        media["seconds_per_chunk"] = float(adapter.model.config.seconds_per_chunk)
+        media["position_id_per_seconds"] = 25
+    if sounding:
+        number = iter(range(len(videos)))
+        media["load_audio_from_video"] = True
+        media["audio_from_video_indices"] = [None if clip.frames is None else next(number) for clip in sounds]
+    return adapter.processor(text=[text], return_tensors="pt", **media), sounding
+
+
 def plain_logprobs(adapter, prompt, completion_ids, temperature=1.0):
     """[T] log-probs of one completion."""
-    processor, clip = adapter.processor, prompt.clips[0]
-    text = processor.apply_chat_template(prompt.messages, add_generation_prompt=True, tokenize=False)
-    inputs = processor(
-        text=[text],
-        videos=[clip.frames],
-        audio=[clip.audio.numpy()],
-        load_audio_from_video=True,
-        audio_from_video_indices=[0],
-        seconds_per_chunk=float(adapter.model.config.seconds_per_chunk),
-        position_id_per_seconds=25,
-        videos_kwargs={
-            "do_sample_frames": False,
-            "fps": clip.fps,
-            "cap_pixels_per_frame": True,
-            "size": {"shortest_edge": adapter.limits.min_pixels, "longest_edge": adapter.limits.max_pixels},
-        },
-        return_tensors="pt",
-    )
+    inputs, sounding = plain_inputs(adapter, prompt)
     inputs["input_ids"] = torch.cat([inputs["input_ids"][0], completion_ids])[None]
     inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
-    logits = adapter.model(**inputs, use_audio_in_video=True).logits[0].float() / temperature
+    logits = adapter.model(**inputs, use_audio_in_video=sounding).logits[0].float() / temperature
     scored = torch.log_softmax(logits, -1)[-len(completion_ids) - 1 : -1]
     return scored.gather(-1, completion_ids[:, None])[:, 0]

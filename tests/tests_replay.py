@@ -86,9 +86,9 @@ def module_of(micro, freeze_towers=True, **kwargs):
     return RLModule(policy, **(defaults | kwargs))
 
 
-def fit(module, micro, folder, steps, split="dev", batch_size=2, callbacks=(), ckpt_path=None):
+def fit(module, micro, folder, steps, split="dev", batch_size=2, callbacks=(), ckpt_path=None, seed=0):
     """Run the real loop; ``dev`` has ten prompts, which come back soon, ``train`` twenty-five."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     data = ShardData(train=str(micro / split), batch_size=batch_size, letter_options=False)
     trainer = Trainer(
         max_steps=steps,

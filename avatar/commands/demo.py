@@ -141,7 +141,8 @@ def summarize_arm(results: dict[str, Any], completions: int, run: Path, seconds:
         seconds: Of its training, validations included.
     """
     metrics, timings = run / "metrics.csv", run / "timings.csv"
-    step = [mean_of(timings, f"time/{part}") for part in ("encode", "generate", "reward", "replay", "score", "update")]
+    parts = ("encode", "generate", "reward", "replay", "reference", "score", "update")
+    step = [mean_of(timings, f"time/{part}") for part in parts]
     return {
         "accuracy": results["accuracy"],
         "by_kind": by_kind(results),

@@ -100,9 +100,14 @@ class ModelAdapter(ABC, nn.Module):
     def tower_features(self, clips: Sequence[Clip]) -> list[tuple[Tensor, Tensor]]:
         """(video [tokens, H], audio [tokens, H]) of each clip."""
 
+    @property
+    @abstractmethod
+    def tower_calls(self) -> dict[str, int]:
+        """``video`` and ``audio``: how many clips went through each tower so far; one taken from a store did not."""
+
     @abstractmethod
     def encode(self, prompts: Sequence[Prompt]) -> list[Prefix]:
-        """Run the towers once for each prompt's media and lay out its tokens and positions."""
+        """Run the towers once for each distinct clip and lay out the tokens and positions of each prompt."""
 
     @abstractmethod
     def generate(
@@ -119,6 +124,16 @@ class ModelAdapter(ABC, nn.Module):
         self, prefixes: Sequence[Prefix], ids: Tensor, mask: Tensor, group: Tensor, temperature: float = 1.0
     ) -> Tensor:
         """Score completions: [N, T] nats in fp32, 0 on padding; row i follows ``prefixes[group[i]]``."""
+
+    @abstractmethod
+    def logprobs_and_entropy(
+        self, prefixes: Sequence[Prefix], ids: Tensor, mask: Tensor, group: Tensor, temperature: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
+        """:meth:`logprobs`, and [N, T] entropy in nats of the distribution of each token, without gradient."""
+
+    @abstractmethod
+    def checkpoint_gradients(self) -> None:
+        """Compute activations of the text model again in the backward pass, in place of keeping them."""
 
     @abstractmethod
     def tokenize_completion(self, text: str) -> Tensor:

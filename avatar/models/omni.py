@@ -15,14 +15,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoProcessor, DynamicCache, Qwen2_5OmniThinkerForConditionalGeneration
+from transformers import AutoConfig, AutoProcessor, Qwen2_5OmniThinkerForConditionalGeneration
 from transformers.initialization import no_init_weights
 
 from avatar.cache import ByteCache
-from avatar.errors import CheckpointError, DataError
+from avatar.errors import CheckpointError
 from avatar.models.base import MODELS, MediaLimits, ModelAdapter, Prefix
-from avatar.models.clips import ClipEncoder, EncodedClip
+from avatar.models.clips import ClipEncoder, EncodedClip, content_key
+from avatar.models.head import chosen_logprobs, chosen_logprobs_and_entropy, vocabulary_logprobs
+from avatar.models.layout import Segment, lay_out
 from avatar.models.lora import merged_weights
+from avatar.models.plain import text_pass
+from avatar.models.sampling import write
+from avatar.models.text import Embedded
 from avatar.types import Clip, Completion, Prompt, Sampling
 
 
@@ -50,6 +55,7 @@ class OmniAdapter(ModelAdapter):
         self.stop_ids = torch.tensor(sorted({self.eos_id, self.pad_id}))
         media = ["image_token_id", "audio_token_id", "video_token_id", "vision_start_token_id", "audio_start_token_id"]
         self.media_ids = torch.tensor([getattr(config, name) for name in media])
+        self.text = text_pass(model.model.language_model)
 
     @classmethod
     def from_pretrained(cls, path: str, dtype: str, attn_implementation: str, limits: MediaLimits) -> OmniAdapter:
@@ -109,50 +115,44 @@ class OmniAdapter(ModelAdapter):
 
     # -- encode ------------------------------------------------------------------------------------------------------
 
+    @property
+    def tower_calls(self) -> dict[str, int]:
+        """Counted by :class:`ClipEncoder`."""
+        return dict(self.clips.counts)
+
     def tower_features(self, clips: Sequence[Clip]) -> list[tuple[Tensor, Tensor]]:
-        """(video [tokens, H], audio [tokens, H]) of each clip, all clips in one pass through each tower."""
+        """(video [tokens, H], audio [tokens, H]) of each clip; while the towers learn, all in one pass through each."""
         return [(encoded.video, encoded.audio) for encoded in self.clips(clips, self.towers_frozen)]
 
     def encode(self, prompts: Sequence[Prompt]) -> list[Prefix]:
         """Tokens, positions and media features of each prompt.
 
         Raises:
-            DataError: A prompt's placeholders and clips do not match.
+            DataError: A prompt's placeholders and clips do not match, or a clip has nothing to encode.
         """
         encoded = iter(self.clips([clip for prompt in prompts for clip in prompt.clips], self.towers_frozen))
         return [self._prefix(prompt, [next(encoded) for _ in prompt.clips]) for prompt in prompts]
 
-    def _prefix(self, prompt: Prompt, clips: list[EncodedClip]) -> Prefix:
-        text = self.processor.apply_chat_template(prompt.messages, add_generation_prompt=True, tokenize=False)
-        key = (text, *(clip.key for clip in prompt.clips))
-        layout = self.layouts.get(key)
-        if layout is None:
-            layout = self._layout(prompt.key, text, clips)
-            self.layouts.put(key, layout, 32 * len(layout[0]))
+    def _prefix(self, prompt: Prompt, clips: Sequence[EncodedClip]) -> Prefix:
+        layout = self._layout(prompt, [clip.segment for clip in clips])
         hidden = torch.zeros(0, self.model.config.text_config.hidden_size, dtype=self.model.dtype, device=self.device)
         return Prefix(
-            ids=layout[0].to(self.device),
-            position_ids=layout[1].to(self.device),
+            ids=layout.ids.to(self.device),
+            position_ids=layout.position_ids.to(self.device),
             video_features=torch.cat([hidden, *(c.video for c in clips)]),
             audio_features=torch.cat([hidden, *(c.audio for c in clips)]),
         )
 
-    def _layout(self, key: str, text: str, clips: list[EncodedClip]) -> tuple[Tensor, Tensor]:
+    def _layout(self, prompt: Prompt, clips: Sequence[Segment]) -> Segment:
         """[P] ids and [3, P] positions of a prompt."""
-        ids = _splice(self._tokenize(text), [c.ids for c in clips], self.model.config.video_token_id, key)
-        sounding = [c.mel_frames for c in clips if c.mel_frames]
-        if sounding and len(sounding) != len(clips):
-            raise DataError(f"{key}: clips with and without sound in one prompt are not supported yet")
-        if not clips:
-            return ids, torch.arange(len(ids)).expand(3, -1)
-        positions = self.model.get_rope_index(
-            ids[None],
-            video_grid_thw=torch.stack([c.grid for c in clips]),
-            use_audio_in_video=bool(sounding),
-            audio_seqlens=torch.tensor(sounding) if sounding else None,
-            second_per_grids=torch.tensor([c.seconds_per_grid for c in clips]),
-        )[0]
-        return ids, positions[:, 0]
+        text = self.processor.apply_chat_template(prompt.messages, add_generation_prompt=True, tokenize=False)
+        key = (text, *(content_key(clip) for clip in prompt.clips))
+        layout: Segment | None = self.layouts.get(key)
+        if layout is None:
+            kinds = {**self.media_token_ids, "image": self.model.config.image_token_id}
+            layout = lay_out(self._tokenize(text), clips, kinds, prompt.key)
+            self.layouts.put(key, layout, 32 * len(layout.ids))
+        return layout
 
     def _tokenize(self, text: str) -> Tensor:
         return self.processor.tokenizer(text, return_tensors="pt", add_special_tokens=False).input_ids[0]
@@ -171,10 +171,10 @@ class OmniAdapter(ModelAdapter):
         sampling: Sampling,
         generator: torch.Generator | None = None,
     ) -> list[list[Completion]]:
-        """Draw completions for each prefix: one prefill a prompt, then all rows decoded together.
+        """Draw completions for each prefix: each prompt is read once, then all rows are decoded together.
 
         Log-probs are those of the full vocabulary at the sampling temperature (at 1 when greedy), as :meth:`logprobs`
-        gives them, whatever ``top_k`` is; it takes no part when greedy. Media tokens are never drawn.
+        gives them, whatever ``top_k`` and ``top_p`` are; these take no part when greedy. Media tokens are never drawn.
 
         Args:
             prefixes: B encoded prompts.
@@ -186,54 +186,19 @@ class OmniAdapter(ModelAdapter):
             [B][nums[b]] completions.
         """
         counts = [nums] * len(prefixes) if isinstance(nums, int) else list(nums)
-        asked = [prefix for prefix, count in zip(prefixes, counts, strict=True) if count]
+        asked = [self._embed(prefix) for prefix, count in zip(prefixes, counts, strict=True) if count]
         if not asked:
             return [[] for _ in prefixes]
-        embeds, positions, mask = self._stack_prefixes(asked)
-        out = self._text(embeds, positions, mask, past_key_values=DynamicCache())
-        repeats = torch.tensor([count for count in counts if count], device=mask.device)
-        out.past_key_values.batch_repeat_interleave(repeats)
-        mask = mask.repeat_interleave(repeats, 0)
-        next_position = (positions.amax((0, 2)) + 1).repeat_interleave(repeats)  # [N]
-        hidden = out.last_hidden_state[:, -1].repeat_interleave(repeats, 0)  # [N, H]
-        columns = self._decode(hidden, next_position, mask, out.past_key_values, sampling, generator)
-        truncates = bool(sampling.top_k and sampling.temperature)
-        rows = iter([self._completion(i, p, d if truncates else None) for i, p, d in zip(*columns, strict=True)])
+        hidden, decoder = self.text.prefill(asked, [count for count in counts if count])
+        weight, temperature = self._head_weight(), sampling.temperature or 1.0
+        ids = [x.to(self.device) for x in (self.stop_ids, self.media_ids)]
+        columns = write(
+            hidden, decoder, lambda h: vocabulary_logprobs(h, weight, temperature), sampling, generator, *ids
+        )
+        rows = iter([self._completion(*row, sampling) for row in zip(*columns, strict=True)])
         return [list(islice(rows, count)) for count in counts]
 
-    def _decode(
-        self, hidden: Tensor, next_position: Tensor, mask: Tensor, cache: DynamicCache, sampling: Sampling,
-        generator: torch.Generator | None,
-    ) -> list[Tensor]:  # fmt: skip
-        """[N, T] ids, full and drawn log-probs, on the CPU; a row's tokens after its stop token mean nothing."""
-        drawn = []
-        done = torch.zeros(len(hidden), dtype=torch.bool, device=hidden.device)
-        for t in range(sampling.max_new_tokens):
-            logprobs = self._vocabulary_logprobs(hidden, sampling.temperature or 1.0)  # [N, V]
-            ids, drawn_logprobs = self._draw(logprobs, sampling, generator)
-            drawn.append((ids, logprobs.gather(-1, ids[:, None])[:, 0], drawn_logprobs))
-            done |= torch.isin(ids, self.stop_ids.to(ids.device))
-            if done.all() or t + 1 == sampling.max_new_tokens:
-                break
-            mask = nn.functional.pad(mask, (0, 1), value=1)
-            positions = (next_position + t).expand(3, -1)[..., None]  # [3, N, 1]
-            embeds = self.model.get_input_embeddings()(ids[:, None])
-            hidden = self._text(embeds, positions, mask, past_key_values=cache).last_hidden_state[:, -1]
-        return [torch.stack(column, 1).cpu() for column in zip(*drawn, strict=True)]
-
-    def _draw(self, logprobs: Tensor, sampling: Sampling, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        """([N] ids, [N] their log-probs among the tokens that could be drawn)."""
-        allowed = logprobs.index_fill(-1, self.media_ids.to(logprobs.device), -torch.inf)
-        if sampling.temperature == 0:
-            return allowed.argmax(-1), allowed.new_zeros(len(allowed))
-        if sampling.top_k:
-            top = allowed.topk(min(sampling.top_k, allowed.shape[-1]), -1)
-            allowed = torch.full_like(allowed, -torch.inf).scatter(-1, top.indices, top.values)
-        chances = allowed.softmax(-1)
-        ids = torch.multinomial(chances, 1, generator=generator)
-        return ids[:, 0], chances.gather(-1, ids)[:, 0].log()
-
-    def _completion(self, ids: Tensor, logprobs: Tensor, truncated: Tensor | None) -> Completion:
+    def _completion(self, ids: Tensor, logprobs: Tensor, truncated: Tensor, sampling: Sampling) -> Completion:
         stops = torch.isin(ids, self.stop_ids).nonzero()
         end = int(stops[0]) + 1 if len(stops) else len(ids)
         return Completion(
@@ -241,7 +206,8 @@ class OmniAdapter(ModelAdapter):
             behaviour_logprobs=logprobs[:end].clone(),
             text=self.processor.tokenizer.decode(ids[:end], skip_special_tokens=True),
             finished=bool(len(stops)),
-            truncated_logprobs=None if truncated is None else truncated[:end].clone(),
+            truncated_logprobs=truncated[:end].clone() if sampling.truncates else None,
+            sampling=sampling,
         )
 
     # -- logprobs ----------------------------------------------------------------------------------------------------
@@ -250,6 +216,9 @@ class OmniAdapter(ModelAdapter):
         self, prefixes: Sequence[Prefix], ids: Tensor, mask: Tensor, group: Tensor, temperature: float = 1.0
     ) -> Tensor:
         """Log-probability of each completion token given its prompt and the tokens before it.
+
+        All prompts that a completion follows and all completions go through the text model in one pass, without
+        padding; logits are formed for completion tokens alone, a chunk at a time.
 
         Args:
             prefixes: B encoded prompts.
@@ -261,18 +230,31 @@ class OmniAdapter(ModelAdapter):
         Returns:
             [N, T] nats in fp32, 0 on padding.
         """
-        embeds, positions, prefix_mask = self._stack_prefixes([prefixes[g] for g in group.tolist()])
-        start, length = embeds.shape[1], ids.shape[1]
-        after = positions.amax((0, 2))[:, None] + 1 + torch.arange(length, device=ids.device)  # [N, T]
-        hidden = self._text(
-            torch.cat([embeds, self.model.get_input_embeddings()(ids)], 1)[:, :-1],
-            torch.cat([positions, after.expand(3, -1, -1)], -1)[..., :-1],
-            torch.cat([prefix_mask, mask.long()], 1)[:, :-1],
-            use_cache=False,
-        ).last_hidden_state[:, start - 1 :]  # [N, T, H]
-        logprobs = self._vocabulary_logprobs(hidden[mask], temperature)  # [real tokens, V]
-        chosen = logprobs.gather(-1, ids[mask][:, None])[:, 0]
-        return torch.zeros(ids.shape, device=ids.device).masked_scatter(mask, chosen)
+        hidden = self._completion_hidden(prefixes, ids, mask, group)
+        chosen = chosen_logprobs(hidden, self._head_weight(), ids[mask], temperature)
+        return _unpack(chosen, mask)
+
+    def logprobs_and_entropy(
+        self, prefixes: Sequence[Prefix], ids: Tensor, mask: Tensor, group: Tensor, temperature: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
+        """:meth:`logprobs`, and [N, T] entropy in nats at that temperature, without gradient, from the same logits."""
+        hidden = self._completion_hidden(prefixes, ids, mask, group)
+        chosen, entropy = chosen_logprobs_and_entropy(hidden, self._head_weight(), ids[mask], temperature)
+        return _unpack(chosen, mask), _unpack(entropy, mask)
+
+    def _completion_hidden(self, prefixes: Sequence[Prefix], ids: Tensor, mask: Tensor, group: Tensor) -> Tensor:
+        """[tokens, H], what tells each of ``ids[mask]``."""
+        whose = group.tolist()
+        prompts = {g: self._embed(prefixes[g]) for g in sorted(set(whose))}
+        place = {g: i for i, g in enumerate(prompts)}
+        return self.text.hidden(list(prompts.values()), ids, mask.sum(-1).tolist(), [place[g] for g in whose])
+
+    def checkpoint_gradients(self) -> None:
+        """Compute activations of the text model again in the backward pass, in place of keeping them."""
+        text_model = self.model.model.language_model
+        text_model.gradient_checkpointing_enable({"use_reentrant": False})
+        for layer in text_model.layers:
+            layer.training = True  # transformers recomputes in training mode alone, in which a loaded model is not
 
     # -- shared ------------------------------------------------------------------------------------------------------
 
@@ -281,39 +263,21 @@ class OmniAdapter(ModelAdapter):
         """Where the weights are."""
         return next(self.model.parameters()).device
 
-    def _text(self, embeds: Tensor, positions: Tensor, mask: Tensor, **kwargs: Any) -> Any:
-        return self.model.model.language_model(
-            inputs_embeds=embeds, position_ids=positions, attention_mask=mask, **kwargs
-        )
+    def _head_weight(self) -> Tensor:
+        """[V, H], with what LoRA adds to it."""
+        head = self.model.lm_head
+        if not hasattr(head, "get_delta_weight") or head.disable_adapters:
+            return head.weight
+        return head.weight + head.get_delta_weight("default")
 
-    def _vocabulary_logprobs(self, hidden: Tensor, temperature: float) -> Tensor:
-        return torch.log_softmax(self.model.lm_head(hidden).float() / temperature, -1)
-
-    def _stack_prefixes(self, prefixes: Sequence[Prefix]) -> tuple[Tensor, Tensor, Tensor]:
-        """Embeddings [B, P, H], positions [3, B, P] and mask [B, P], padded on the left."""
-        longest = max(len(p.ids) for p in prefixes)
-        pads = [longest - len(p.ids) for p in prefixes]
-        pad = nn.functional.pad
-        ids = torch.stack([pad(p.ids, (n, 0), value=self.pad_id) for p, n in zip(prefixes, pads, strict=True)])
-        positions = torch.stack([pad(p.position_ids, (n, 0)) for p, n in zip(prefixes, pads, strict=True)], 1)
-        mask = torch.stack([pad(torch.ones_like(p.ids), (n, 0)) for p, n in zip(prefixes, pads, strict=True)])
-        embeds = self.model.get_input_embeddings()(ids)
-        for name, features in (
-            ("video", [p.video_features for p in prefixes]),
-            ("audio", [p.audio_features for p in prefixes]),
-        ):
-            here = ids == getattr(self.model.config, f"{name}_token_id")
-            embeds = embeds.masked_scatter(here[..., None], torch.cat(features).to(embeds.dtype))
-        return embeds, positions, mask
+    def _embed(self, prefix: Prefix) -> Embedded:
+        embeds = self.model.get_input_embeddings()(prefix.ids)
+        for name, features in (("video", prefix.video_features), ("audio", prefix.audio_features)):
+            here = prefix.ids == getattr(self.model.config, f"{name}_token_id")
+            embeds = embeds.masked_scatter(here[:, None], features.to(embeds.dtype))
+        return Embedded(embeds, prefix.position_ids)
 
 
-def _splice(ids: Tensor, snippets: list[Tensor], placeholder: int, key: str) -> Tensor:
-    """Put each clip's tokens in the place of its ``<bos> placeholder <eos>``."""
-    at = (ids == placeholder).nonzero()[:, 0].tolist()
-    if len(at) != len(snippets):
-        raise DataError(f"{key}: the messages have {len(at)} video placeholders for {len(snippets)} clips")
-    parts, end = [], 0
-    for position, snippet in zip(at, snippets, strict=True):
-        parts += [ids[end : position - 1], snippet]
-        end = position + 2
-    return torch.cat([*parts, ids[end:]])
+def _unpack(values: Tensor, mask: Tensor) -> Tensor:
+    """[N, T] of the values of real tokens, 0 on padding."""
+    return torch.zeros(mask.shape, dtype=values.dtype, device=mask.device).masked_scatter(mask, values)

@@ -93,11 +93,15 @@ def build_config(
     num_layers: int = 2,
     num_mel_bins: int = 32,
     seconds_per_chunk: int = 1,
+    vocab_size: int | None = None,
 ) -> Qwen2_5OmniThinkerConfig:
-    """Sub-configs of the thinker at ``hidden_size``; heads of 16, grouped-query attention, one layer per tower."""
+    """Sub-configs of the thinker at ``hidden_size``; heads of 16, grouped-query attention, one layer per tower.
+
+    Embeddings and head have ``vocab_size`` entries, by default as many as the tokenizer.
+    """
     token = tokenizer.convert_tokens_to_ids
     return Qwen2_5OmniThinkerConfig(
-        text_config=_text_config(tokenizer, hidden_size, num_layers),
+        text_config=_text_config(tokenizer, hidden_size, num_layers, vocab_size or len(tokenizer)),
         audio_config=_audio_config(hidden_size, num_mel_bins),
         vision_config=_vision_config(hidden_size),
         image_token_id=token("<|IMAGE|>"),
@@ -113,10 +117,10 @@ def build_config(
     )
 
 
-def _text_config(tokenizer: Qwen2TokenizerFast, hidden_size: int, num_layers: int) -> dict[str, Any]:
+def _text_config(tokenizer: Qwen2TokenizerFast, hidden_size: int, num_layers: int, vocab_size: int) -> dict[str, Any]:
     heads = hidden_size // 16
     return {
-        "vocab_size": len(tokenizer),
+        "vocab_size": vocab_size,
         "hidden_size": hidden_size,
         "intermediate_size": 4 * hidden_size,
         "num_hidden_layers": num_layers,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from rich.table import Table
 from avatar.modules.logs import RunLogger, StepLines, is_due
 from avatar.modules.rl import RLModule
 from avatar.modules.rollout import Rollout
+from avatar.types import Completion
 
 
 class RunProgress(RichProgressBar):
@@ -129,9 +131,19 @@ def completion_rows(rollout: Rollout) -> list[dict[str, Any]]:
             "length": len(completion.ids),
             "finished": completion.finished,
             "hinted": completion.hinted,
+            **_drawn(completion),
         }
         for i, completion in enumerate(rollout.completions)
     ]
+
+
+def _drawn(completion: Completion) -> dict[str, Any]:
+    """Sum of the log-probs, and where some tokens could not be drawn, that among the others, with the settings."""
+    row = {"logprob": round(float(completion.behaviour_logprobs.sum()), 4)}
+    if completion.truncated_logprobs is None or completion.sampling is None:
+        return row
+    truncated = round(float(completion.truncated_logprobs.sum()), 4)
+    return {**row, "truncated_logprob": truncated, "sampling": asdict(completion.sampling)}
 
 
 def completion_table(rows: list[dict[str, Any]], step: int) -> Table:

@@ -52,6 +52,7 @@ class RLModule(EvaluationModule):
         num_generations: New completions a prompt, at least 2; at least 4 with hints.
         temperature: Of sampling, above 0.
         top_k: Sample among this many likeliest tokens; 0 is all.
+        top_p: Of these, sample among the fewest likeliest that have this share of the probability; 1 is all.
         max_new_tokens: Length limit of a completion.
         mask_truncated: Leave out completions that the length limit has cut off: they are neither trained on nor stored,
             and a visit with nothing else counts for no hint. Else they stay in, with format 0.
@@ -77,6 +78,7 @@ class RLModule(EvaluationModule):
         num_generations: int = 8,
         temperature: float = 1.0,
         top_k: int = 0,
+        top_p: float = 1.0,
         max_new_tokens: int = 256,
         mask_truncated: bool = False,
         updates_per_rollout: int = 1,
@@ -95,7 +97,7 @@ class RLModule(EvaluationModule):
         self.advantage, self.objective, self.engine = advantage, objective, engine
         self.rewards = [Format(0.5), Accuracy()] if rewards is None else rewards
         self.memory = Memory(replay, hints, reward_window)
-        self.num_generations, self.sampling = num_generations, Sampling(temperature, max_new_tokens, top_k)
+        self.num_generations, self.sampling = num_generations, Sampling(temperature, max_new_tokens, top_k, top_p)
         self.mask_truncated, self.updates_per_rollout = mask_truncated, updates_per_rollout
         self.max_grad_norm, self.part_norms_every = max_grad_norm, part_norms_every
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
@@ -141,7 +143,7 @@ class RLModule(EvaluationModule):
 
     def training_step(self, batch: list[Prompt], batch_idx: int) -> None:
         """Generate, reward, mix in what is replayed, update, and remember, on one batch of prompts."""
-        self._seconds, step = {}, self.global_step + 1
+        self._seconds, step, towers_before = {}, self.global_step + 1, self._tower_calls()
         posed = pose(batch, self.memory, self.num_generations)
         prefixes = self._encode(posed.prompts)
         completions, index = self._generate(prefixes, posed.nums, len(batch), step)
@@ -171,7 +173,8 @@ class RLModule(EvaluationModule):
             metrics |= self._update(prefixes, self.rollout, alpha)
         self._remember(self.rollout)
         self.metrics = metrics
-        self._log(metrics)
+        runs = {k: (n - towers_before[k]) / len(prefixes) for k, n in self._tower_calls().items()}
+        self._log({**metrics, **{f"encode/{k}_runs_per_prompt": share for k, share in runs.items()}})
 
     def _encode(self, prompts: list[Prompt]) -> list[Prefix]:
         with self._clock("encode"), torch.set_grad_enabled(not self.policy.adapter.towers_frozen):
@@ -221,7 +224,7 @@ class RLModule(EvaluationModule):
         """[N, T] under the reference: computed for fresh completions, as stored for replayed ones."""
         if self.reference is None:
             return None
-        with self._clock("score"):
+        with self._clock("reference"):
             ref_prefixes = self.reference.prefixes(prompts, self.policy, prefixes[: len(prompts)])
             inputs = (fresh.ids, fresh.mask, fresh.prompt, self.sampling.temperature)
             ref_logprobs = self.reference(ref_prefixes, *inputs)
@@ -257,7 +260,7 @@ class RLModule(EvaluationModule):
         experience = rollout.experience
         with self._clock("score"):
             inputs = (experience.ids, experience.mask, experience.prompt, self.sampling.temperature)
-            logprobs = self.policy(prefixes, *inputs)
+            logprobs, entropy = self.policy.logprobs_and_entropy(prefixes, *inputs)
         tokens = TokenBatch(
             logprobs,
             experience.behaviour_logprobs,
@@ -266,7 +269,9 @@ class RLModule(EvaluationModule):
             experience.is_replayed,
             rollout.ref_logprobs,
         )
-        return self.objective(tokens, alpha, self.sampling.max_new_tokens)
+        losses, metrics = self.objective(tokens, alpha, self.sampling.max_new_tokens)
+        fresh = tokens.mask & ~tokens.is_replayed[:, None]
+        return losses, metrics | ({"entropy/fresh": entropy[fresh].mean()} if fresh.any() else {})
 
     def _replayed_gradient(self, losses: Losses) -> dict[Tensor, Tensor]:
         """Gradient of the replayed part alone, when it is time to look at it."""
@@ -301,6 +306,11 @@ class RLModule(EvaluationModule):
         if self.memory.buffer is not None:
             metrics |= replay_metrics(rollout, self.memory, alpha, asked)
         return metrics
+
+    def _tower_calls(self) -> dict[str, int]:
+        """Clips that went through each tower so far, those of the policy and those of a reference of its own."""
+        models = [m for m in (self.policy, self.reference) if m is not None and hasattr(m, "adapter")]
+        return {kind: sum(m.adapter.tower_calls[kind] for m in models) for kind in ("video", "audio")}
 
     @contextmanager
     def _clock(self, name: str) -> Iterator[None]:

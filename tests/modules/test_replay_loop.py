@@ -67,10 +67,10 @@ def test_the_gradient_of_a_mixed_step_equals_that_of_a_plain_loop(
     """Off-policy completions and hinted groups ride along; the policy has moved far enough for both clips to bite."""
     objective = Objective(kl_on=kl_on, clip_eps_high=0.25, dual_clip=1.3)
     module, keep = run(
-        micro, tmp_path, 18, tensors_from=6, advantage=advantage, hints=Sometimes(), optimizer=sgd(0.3),
+        micro, tmp_path, 40, tensors_from=6, advantage=advantage, hints=Sometimes(), optimizer=sgd(0.3),
         replay=Replay(alpha=0.7, minimum=1, scope=scope), objective=objective, temperature=temperature,
     )  # fmt: skip
-    telling = [i for i in range(6, 18) if is_telling(keep.rollouts[i], keep.tokens[i])]
+    telling = [i for i in range(6, 40) if is_telling(keep.rollouts[i], keep.tokens[i])]
     assert telling, "no step has all that this test wants to see"
     i = telling[-1]
     module.policy.load_state_dict(keep.weights[i])

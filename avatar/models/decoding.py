@@ -1,0 +1,138 @@
+"""Decoding after shared prompts: one copy of a prompt's keys and values serves all that is written after it.
+
+Shapes: N rows that are being written, B prompts, H heads, K key-value heads, D head size, t tokens written so far.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+from avatar.models.prefix import PrefillPlan, put_together
+from avatar.models.spans import Rows, Spans, attend, attend_batch, has_flash, size_class
+
+ROOM = 64  # tokens that a new store of written keys and values has room for; it doubles when they are used up
+
+
+@dataclass
+class Shelf:
+    """Prompts of like length as one batch.
+
+    Attributes:
+        members: Which prompts.
+        keys: [n, K, M, D] of each layer, zeros at the end of the shorter ones.
+        values: Likewise.
+        mask: [n, 1, 1, M], -inf on those zeros; None where there are none.
+        rows: Which rows are written after its prompts, as a batch.
+    """
+
+    members: list[int]
+    keys: list[Tensor]
+    values: list[Tensor]
+    mask: Tensor | None
+    rows: Rows | None = None
+
+
+class DecodePlan:
+    """One new token a row, which sees its prompt and what its row has written.
+
+    Args:
+        prefill: Has read the prompts.
+        nums: [B] rows after each.
+    """
+
+    def __init__(self, prefill: PrefillPlan, nums: Sequence[int]) -> None:
+        self._prefill, self._nums, self._written = prefill, list(nums), 0
+        self._keys: list[Tensor] = []  # of each layer [N, K, room, D]
+        self._values: list[Tensor] = []
+        self._device = prefill.keys[0].device
+        self._packed = has_flash(prefill.keys[0])  # those kernels take prompts of any lengths as they lie
+        self._shelves = [] if self._packed else self._sorted()
+        self._regroup()
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+        """[N, H, 1, D], [N, K, 1, D], [N, K, 1, D] to [N, 1, H, D]."""
+        keys, values = self._store(layer, k, v)
+        own, own_lse = attend_batch(q, keys, values, scale)
+        of_prompt, of_prompt_lse = self._ask_prompts(layer, q[:, :, 0], scale)
+        return put_together(own[:, :, 0], own_lse[:, :, 0], of_prompt, of_prompt_lse)[0][:, None]
+
+    @contextmanager
+    def next_token(self) -> Iterator[None]:
+        """Inside, all layers read one more token."""
+        yield
+        self._written += 1
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows alone."""
+        whose = torch.arange(len(self._nums)).repeat_interleave(torch.tensor(self._nums))[rows.cpu()]
+        self._nums = whose.bincount(minlength=len(self._nums)).tolist()
+        self._keys = [keys[rows] for keys in self._keys]
+        self._values = [values[rows] for values in self._values]
+        self._regroup()
+
+    def _store(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values [N, K, t + 1, D] of the row, the new ones included."""
+        for store, new in ((self._keys, k), (self._values, v)):
+            if layer == len(store):
+                store.append(new.new_empty(*new.shape[:2], ROOM, new.shape[-1]))
+            if self._written == store[layer].shape[2]:
+                store[layer] = torch.cat([store[layer], torch.empty_like(store[layer])], 2)
+            store[layer][:, :, self._written] = new[:, :, 0]
+        end = self._written + 1
+        return self._keys[layer][:, :, :end], self._values[layer][:, :, :end]
+
+    def _ask_prompts(self, layer: int, q: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+        """[N, H, D] and [N, H]."""
+        if self._packed:
+            return attend(q, self._prefill.keys[layer], self._prefill.values[layer], self._spans, scale)
+        out, lse = torch.empty_like(q), q.new_empty(q.shape[:2], dtype=torch.promote_types(q.dtype, torch.float32))
+        for shelf in self._shelves:
+            assert shelf.rows is not None
+            sides = (shelf.rows.take(q), shelf.keys[layer], shelf.values[layer])
+            part, part_lse = attend_batch(*sides, scale, mask=shelf.mask)
+            shelf.rows.put(out, part)
+            shelf.rows.put(lse, part_lse)
+        return out, lse
+
+    def _sorted(self) -> list[Shelf]:
+        """The prompts by size."""
+        lengths = self._prefill.prompts
+        starts, sizes = [0, *accumulate(lengths)], defaultdict(list)
+        for b, length in enumerate(lengths):
+            sizes[size_class(length)].append(b)
+        return [self._shelf(members, starts) for members in sizes.values()]
+
+    def _shelf(self, members: list[int], starts: Sequence[int]) -> Shelf:
+        lengths = [self._prefill.prompts[b] for b in members]
+        rows = Rows([starts[b] for b in members], lengths, self._device)
+        beyond = torch.arange(rows.longest, device=self._device) >= torch.tensor(lengths, device=self._device)[:, None]
+        mask = torch.zeros(beyond.shape, device=self._device, dtype=self._prefill.keys[0].dtype)
+        mask = mask.masked_fill_(beyond, -torch.inf)[:, None, None]
+        keys, values = ([rows.take(x) for x in layers] for layers in (self._prefill.keys, self._prefill.values))
+        return Shelf(members, keys, values, mask if beyond.any() else None)
+
+    def _regroup(self) -> None:
+        """Find the rows of each prompt again; a prompt that none is written after is dropped."""
+        self._spans = Spans(self._nums, self._prefill.prompts, False, self._device)
+        starts = [0, *accumulate(self._nums)]
+        for shelf in self._shelves:
+            left = [i for i, b in enumerate(shelf.members) if self._nums[b]]
+            if len(left) < len(shelf.members):
+                _cut(shelf, left)
+            if left:
+                nums = [self._nums[b] for b in shelf.members]
+                shelf.rows = Rows([starts[b] for b in shelf.members], nums, self._device)
+        self._shelves = [shelf for shelf in self._shelves if shelf.members]
+
+
+def _cut(shelf: Shelf, left: list[int]) -> None:
+    shelf.members = [shelf.members[i] for i in left]
+    shelf.keys, shelf.values = [k[left] for k in shelf.keys], [v[left] for v in shelf.values]
+    shelf.mask = None if shelf.mask is None else shelf.mask[left]
