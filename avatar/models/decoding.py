@@ -14,7 +14,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from avatar.models.prefix import PrefillPlan, put_together
+from avatar.models.prefix import PrefillPlan
 from avatar.models.spans import Rows, Spans, attend, attend_batch, has_flash, size_class
 
 ROOM = 64  # tokens that a new store of written keys and values has room for; it doubles when they are used up
@@ -61,7 +61,8 @@ class DecodePlan:
         keys, values = self._store(layer, k, v)
         own, own_lse = attend_batch(q, keys, values, scale)
         of_prompt, of_prompt_lse = self._ask_prompts(layer, q[:, :, 0], scale)
-        return put_together(own[:, :, 0], own_lse[:, :, 0], of_prompt, of_prompt_lse)[0][:, None]
+        share = torch.sigmoid(own_lse[:, :, 0] - of_prompt_lse)[..., None].to(q.dtype)
+        return torch.lerp(of_prompt, own[:, :, 0], share)[:, None]
 
     @contextmanager
     def next_token(self) -> Iterator[None]:
@@ -97,6 +98,8 @@ class DecodePlan:
             assert shelf.rows is not None
             sides = (shelf.rows.take(q), shelf.keys[layer], shelf.values[layer])
             part, part_lse = attend_batch(*sides, scale, mask=shelf.mask)
+            if len(self._shelves) == 1 and shelf.rows.slice is not None:
+                return part.transpose(1, 2).flatten(0, 1), part_lse.transpose(1, 2).flatten(0, 1)
             shelf.rows.put(out, part)
             shelf.rows.put(lse, part_lse)
         return out, lse

@@ -73,7 +73,7 @@ def vocabulary_logprobs(hidden: Tensor, weight: Tensor, temperature: float = 1.0
     Returns:
         [n, V] nats, fp32.
     """
-    _check(hidden, weight, hidden.new_empty(len(hidden)), temperature)
+    _check(hidden, weight, temperature)
     if _are_wide(hidden, weight):
         return torch.log_softmax(_logits(hidden, weight, temperature), -1)
     tiles = [_logits(hidden, tile, temperature) for _, tile in _tiles(hidden, weight)]
@@ -83,13 +83,15 @@ def vocabulary_logprobs(hidden: Tensor, weight: Tensor, temperature: float = 1.0
 # -- the one way to logits ---------------------------------------------------------------------------------------------
 
 
-def _logits(hidden: Tensor, weight: Tensor, temperature: float) -> Tensor:
-    """[n, v], never in half precision, under autocast neither."""
+def _logits(hidden: Tensor, weight: Tensor, temperature: float, buffer: Tensor | None = None) -> Tensor:
+    """[n, v], never in half precision, under autocast neither; into the front of a ``buffer`` if there is one."""
     device = hidden.device.type
     if torch.is_autocast_enabled(device):
         with torch.autocast(device, enabled=False):
-            return _logits(hidden, weight, temperature)
-    logits = _mm(_operand(hidden, weight), _operand(weight, hidden).T)
+            return _logits(hidden, weight, temperature, buffer)
+    size = hidden.shape[0], weight.shape[0]
+    out = None if buffer is None else buffer[: size[0] * size[1]].view(size)
+    logits = _mm(_operand(hidden, weight), _operand(weight, hidden).T, out)
     return logits if temperature == 1 else logits.div_(temperature)
 
 
@@ -98,9 +100,9 @@ def _operand(x: Tensor, other: Tensor) -> Tensor:
     return x if x.dtype == other.dtype and (x.dtype not in HALF or x.is_cuda) else x.to(_wide(x, other))
 
 
-def _mm(a: Tensor, b: Tensor) -> Tensor:
+def _mm(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
     """The product in fp32 or fp64; operands of half precision on CUDA only."""
-    return torch.mm(a, b, out_dtype=torch.float32) if a.dtype in HALF else torch.mm(a, b)
+    return torch.mm(a, b, out_dtype=torch.float32, out=out) if a.dtype in HALF else torch.mm(a, b, out=out)
 
 
 def _wide(a: Tensor, b: Tensor) -> torch.dtype:
@@ -111,12 +113,22 @@ def _are_wide(a: Tensor, b: Tensor) -> bool:
     return a.dtype == b.dtype and a.dtype not in HALF
 
 
+def _width(hidden: Tensor, weight: Tensor) -> int:
+    """How many tokens of the vocabulary make a tile."""
+    row = max(hidden.shape) * _wide(hidden, weight).itemsize
+    return min(max(MIN_TILE, TILE_BYTES // row), len(weight))
+
+
 def _tiles(hidden: Tensor, weight: Tensor) -> Iterator[tuple[int, Tensor]]:
     """(first token, [v, H]), tile after tile of the vocabulary."""
-    row = max(hidden.shape) * _wide(hidden, weight).itemsize
-    width = max(MIN_TILE, TILE_BYTES // row)
+    width = _width(hidden, weight)
     for start in range(0, len(weight), width):
         yield start, weight[start : start + width]
+
+
+def _buffer(hidden: Tensor, weight: Tensor) -> Tensor:
+    """Memory for the logits of any tile: made anew for each, they would leave the heap in fragments."""
+    return hidden.new_empty(len(hidden) * _width(hidden, weight), dtype=_wide(hidden, weight))
 
 
 # -- chosen tokens -----------------------------------------------------------------------------------------------------
@@ -125,7 +137,9 @@ def _tiles(hidden: Tensor, weight: Tensor) -> Iterator[tuple[int, Tensor]]:
 def _chosen(
     hidden: Tensor, weight: Tensor, ids: Tensor, temperature: float, want_entropy: bool
 ) -> tuple[Tensor, Tensor | None]:
-    _check(hidden, weight, ids, temperature)
+    _check(hidden, weight, temperature)
+    if ids.shape != hidden.shape[:1]:
+        raise ValueError(f"ids must be [{len(hidden)}], one for each row of hidden, got {tuple(ids.shape)}")
     fits = hidden.shape[0] * weight.shape[0] * hidden.itemsize <= TILE_BYTES
     if not (fits and _are_wide(hidden, weight)):
         return _Tiled.apply(hidden, weight, ids, temperature, want_entropy)
@@ -146,26 +160,30 @@ class _Tiled(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, ids: Tensor, temperature: float, want_entropy: bool
     ) -> tuple[Tensor, Tensor | None]:
-        # An id outside of the vocabulary is in no tile and stays nan.
-        chosen = torch.full_like(ids, torch.nan, dtype=_wide(hidden, weight))
-        sums, means = [], []  # by tile, [n]: log of the sum of e^z, mean of z under the tile's own softmax
+        wide = _wide(hidden, weight)
+        chosen = torch.full_like(ids, torch.nan, dtype=wide)  # an id outside of the vocabulary stays nan
+        # Over the tiles so far: the largest z, the sum of e^(z - peak), and that of e^(z - peak) (z - peak).
+        peak = torch.full_like(chosen, torch.finfo(wide).min)
+        total, moment = chosen.new_zeros(2, len(ids))
+        buffer, spare = _buffer(hidden, weight), _buffer(hidden, weight) if want_entropy else None
         for start, tile in _tiles(hidden, weight):
-            logits = _logits(hidden, tile, temperature)
+            logits = _logits(hidden, tile, temperature, buffer)
             column, inside = _column(ids, start, tile)
             chosen = torch.where(inside, logits.gather(-1, column[:, None])[:, 0], chosen)
-            peak = logits.amax(-1, keepdim=True)
-            exps = logits.sub_(peak).exp() if want_entropy else logits.sub_(peak).exp_()
-            total = exps.sum(-1)
-            sums.append(peak[:, 0] + total.log())
+            top = torch.maximum(peak, logits.amax(-1))
+            logits -= top[:, None]
+            exps = torch.exp(logits, out=logits if spare is None else spare[: logits.numel()].view_as(logits))
+            fall, old = peak - top, total
+            total = fall.exp() * old + exps.sum(-1)
             if want_entropy:
-                means.append(peak[:, 0] + exps.mul_(logits).sum(-1) / total)
-        log_sums = torch.stack(sums)
-        log_sum = log_sums.logsumexp(0)
+                moment = fall.exp() * (moment + fall * old) + exps.mul_(logits).sum(-1)
+            peak = top
+        log_sum = peak + total.log()
         ctx.save_for_backward(hidden, weight, ids, log_sum)
         ctx.temperature = temperature
         if not want_entropy:
             return chosen - log_sum, None
-        entropy = ((log_sums - log_sum).exp() * (log_sum - torch.stack(means))).sum(0)
+        entropy = total.log() - moment / total
         ctx.mark_non_differentiable(entropy)
         return chosen - log_sum, entropy
 
@@ -178,9 +196,10 @@ class _Tiled(torch.autograd.Function):
         grad_hidden = torch.zeros_like(hidden, dtype=log_sum.dtype) if ctx.needs_input_grad[0] else None
         grad_weight = torch.empty_like(weight) if ctx.needs_input_grad[1] else None
         scaled = (grad * h).to(h.dtype) if ctx.needs_input_grad[1] else h
+        buffer = _buffer(hidden, weight)
         for start, tile in _tiles(hidden, weight):
             w = _operand(tile, hidden)
-            softmax = _logits(h, w, ctx.temperature).sub_(log_sum[:, None]).exp_()
+            softmax = _logits(h, w, ctx.temperature, buffer).sub_(log_sum[:, None]).exp_()
             column, inside = _column(ids, start, tile)
             error = softmax.scatter_add_(-1, column[:, None], -inside[:, None].to(softmax.dtype)).to(w.dtype)
             if grad_hidden is not None:
@@ -205,10 +224,8 @@ def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
         total += _mm(a, b)
 
 
-def _check(hidden: Tensor, weight: Tensor, ids: Tensor, temperature: float) -> None:
+def _check(hidden: Tensor, weight: Tensor, temperature: float) -> None:
     if hidden.ndim != 2 or weight.ndim != 2 or hidden.shape[1] != weight.shape[1]:
         raise ValueError(f"hidden [n, H] and weight [V, H] do not agree: {tuple(hidden.shape)}, {tuple(weight.shape)}")
-    if ids.shape != hidden.shape[:1]:
-        raise ValueError(f"ids must be [{len(hidden)}], one for each row of hidden, got {tuple(ids.shape)}")
     if not temperature > 0:
         raise ValueError(f"temperature must be above 0, got {temperature}")

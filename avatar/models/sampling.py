@@ -15,6 +15,8 @@ from torch import Tensor
 from avatar.models.text import Decoder
 from avatar.types import Sampling
 
+DROP_SHARE = 8  # finished rows are dropped when they are one in so many
+
 
 def draw(logprobs: Tensor, sampling: Sampling, uniform: Tensor, banned: Tensor) -> tuple[Tensor, Tensor]:
     """One token a row.
@@ -58,7 +60,7 @@ def write(
     hidden: Tensor, decoder: Decoder, logprobs_of: Callable[[Tensor], Tensor], sampling: Sampling,
     generator: torch.Generator | None, stop_ids: Tensor, banned: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """Write rows to their end; those that have reached it are read no further.
+    """Write rows to their end; those that have reached it are dropped as soon as they are an eighth of all.
 
     Args:
         hidden: [n, H], tells the first token of each row.
@@ -77,17 +79,18 @@ def write(
     uniform = torch.rand(num, limit, dtype=torch.float64, device=device, generator=generator)
     ids = torch.zeros(num, limit, dtype=torch.long, device=device)
     logprobs, truncated = (torch.zeros(num, limit, device=device) for _ in range(2))
-    active = torch.arange(num, device=device)
+    active, going = torch.arange(num, device=device), torch.ones(num, dtype=torch.bool, device=device)
     for t in range(limit):
         vocabulary = logprobs_of(hidden)  # [active, V]
         new, new_truncated = draw(vocabulary, sampling, uniform[active, t], banned)
         ids[active, t], truncated[active, t] = new, new_truncated
         logprobs[active, t] = vocabulary.gather(-1, new[:, None])[:, 0]
-        going = (~torch.isin(new, stop_ids)).nonzero()[:, 0]
-        if t + 1 == limit or not len(going):
+        going &= ~torch.isin(new, stop_ids)
+        left = going.nonzero()[:, 0]
+        if t + 1 == limit or not len(left):
             break
-        if len(going) < len(active):
-            decoder.keep(going)
-            active, new = active[going], new[going]
+        if DROP_SHARE * (len(active) - len(left)) >= len(active):  # each time costs a copy of what is held of the rest
+            decoder.keep(left)
+            active, new, going = active[left], new[left], going[left]
         hidden = decoder.step(new)
     return ids[:, : t + 1].cpu(), logprobs[:, : t + 1].cpu(), truncated[:, : t + 1].cpu()

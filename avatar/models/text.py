@@ -37,8 +37,12 @@ class Embedded:
 
     @property
     def next_position(self) -> Tensor:
-        """Of the first token after it, on all three axes."""
-        return self.position_ids.amax() + 1
+        """Of the first token after it, on all three axes: a prompt ends with text, whose axes are one.
+
+        As the forward pass of transformers has it; its generate goes on from the greatest position of the prompt, which
+        is another one where a picture lasts longer than its sound and little text follows.
+        """
+        return self.position_ids[0, -1] + 1
 
 
 class Decoder(ABC):

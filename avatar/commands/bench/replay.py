@@ -1,28 +1,24 @@
-"""``avatar bench replay``: what parts of the framework cost on this machine."""
+"""``avatar bench replay``: what the replay buffer costs on this machine."""
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import statistics
 import time
 from array import array
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from json import dumps
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
-from typing import Any, Self
+from typing import Any
 
-import psutil
 import torch
-from jsonargparse import ArgumentParser
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
+from avatar.commands.bench.bar import LateBar
+from avatar.commands.bench.memory import resident_mb
 from avatar.errors import ConfigError
 from avatar.replay import Entry, Replay, ReplayBuffer, RewardTracker
 
@@ -31,20 +27,7 @@ DRAWS = 2_000
 TARGETS = {"memory_mb": 64.0, "add_us": 200.0, "draw_any_us": 200.0, "draw_prompt_us": 200.0}
 
 
-def main(argv: Sequence[str]) -> int:
-    """Run ``avatar bench ...``."""
-    parser = ArgumentParser(prog="avatar bench", description="Measure what parts of the framework cost here.")
-    commands = parser.add_subcommands(required=True)
-    functions: dict[str, Callable[..., int | None]] = {"replay": replay}
-    for name, function in functions.items():
-        sub = ArgumentParser(description=(function.__doc__ or "").split("\n")[0])
-        sub.add_function_arguments(function)
-        commands.add_subcommand(name, sub, help=sub.description)
-    config = parser.parse_args(list(argv[1:]))
-    return int(functions[config.subcommand](**config[config.subcommand].as_dict()) or 0)
-
-
-def replay(capacity: int = 10_000, tokens: int = 256, prompts: int = 2_500, json: str | None = None) -> None:
+def bench_replay(capacity: int = 10_000, tokens: int = 256, prompts: int = 2_500, json: str | None = None) -> None:
     """Fill a replay buffer the way training does; print its memory, time per call and checkpoint.
 
     Args:
@@ -154,9 +137,9 @@ def measure_replay(capacity: int, tokens: int, prompts: int) -> dict[str, Any]:
     """All figures by name: times are median and 99th percentile in microseconds, MB are 10^6 bytes."""
     with LateBar("replay", 2 * -(-capacity // GENERATIONS) + 2 * DRAWS) as bar:
         _checkpoint(fill(100, tokens, 4).traffic)  # what is made once, at the first use, belongs to no figure
-        before = _resident_mb()
+        before = resident_mb()
         filled = fill(capacity, tokens, prompts, bar.advance)
-        memory = _resident_mb() - before
+        memory = resident_mb() - before
         return {
             "capacity": capacity,
             "tokens": tokens,
@@ -170,13 +153,6 @@ def measure_replay(capacity: int, tokens: int, prompts: int) -> dict[str, Any]:
             **_checkpoint(filled.traffic),
             "targets": TARGETS,
         }
-
-
-def _resident_mb() -> float:
-    gc.collect()
-    with suppress(AttributeError, OSError, TypeError):  # glibc alone has it; elsewhere freed memory may be counted
-        ctypes.CDLL(None).malloc_trim(0)
-    return float(psutil.Process().memory_info().rss) / 1e6
 
 
 def _draw_times(traffic: Traffic, bar: LateBar, own: bool) -> list[int]:
@@ -233,31 +209,3 @@ def replay_table(figures: dict[str, Any]) -> Table:
         cells = [f"{spread[part]:.1f}" if part in spread else "" for part in ("median", "p99")]
         table.add_row(label, *cells, f"{target:g}" if target else "")
     return table
-
-
-class LateBar:
-    """A progress bar that appears when the work has taken two seconds, and never draws by itself while it is timed.
-
-    Args:
-        description: Of the work.
-        total: Of its parts.
-    """
-
-    def __init__(self, description: str, total: int) -> None:
-        self._bar = Progress(auto_refresh=False, transient=True, console=Console(stderr=True))
-        self._task = self._bar.add_task(description, total=total)
-        self._done, self._due = 0, time.monotonic() + 2
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._bar.stop()
-
-    def advance(self) -> None:
-        """One part is done."""
-        self._done += 1
-        if time.monotonic() >= self._due:
-            self._bar.start()
-            self._bar.update(self._task, completed=self._done, refresh=True)
-            self._due = time.monotonic() + 0.2
