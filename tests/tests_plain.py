@@ -26,11 +26,15 @@ def plain_inputs(adapter, prompt):
     return adapter.processor(text=[text], return_tensors="pt", **media), sounding
 
 
-def plain_logprobs(adapter, prompt, completion_ids, temperature=1.0):
-    """[T] log-probs of one completion."""
+def plain_logits(adapter, prompt, completion_ids):
+    """[T, V] fp32 logits of one completion's tokens."""
     inputs, sounding = plain_inputs(adapter, prompt)
     inputs["input_ids"] = torch.cat([inputs["input_ids"][0], completion_ids])[None]
     inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
-    logits = adapter.model(**inputs, use_audio_in_video=sounding).logits[0].float() / temperature
-    scored = torch.log_softmax(logits, -1)[-len(completion_ids) - 1 : -1]
+    return adapter.model(**inputs, use_audio_in_video=sounding).logits[0].float()[-len(completion_ids) - 1 : -1]
+
+
+def plain_logprobs(adapter, prompt, completion_ids, temperature=1.0):
+    """[T] log-probs of one completion."""
+    scored = torch.log_softmax(plain_logits(adapter, prompt, completion_ids) / temperature, -1)
     return scored.gather(-1, completion_ids[:, None])[:, 0]

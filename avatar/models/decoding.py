@@ -59,10 +59,13 @@ class DecodePlan:
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         """[N, H, 1, D], [N, K, 1, D], [N, K, 1, D] to [N, 1, H, D]."""
         keys, values = self._store(layer, k, v)
-        own, own_lse = attend_batch(q, keys, values, scale)
-        of_prompt, of_prompt_lse = self._ask_prompts(layer, q[:, :, 0], scale)
-        share = torch.sigmoid(own_lse[:, :, 0] - of_prompt_lse)[..., None].to(q.dtype)
-        return torch.lerp(of_prompt, own[:, :, 0], share)[:, None]
+        query = q[:, :, 0]  # [N, H, D]; the heads that share keys ask their own row together, as if they were tokens
+        own, own_lse = (
+            x.flatten(1, 2) for x in attend_batch(query.unflatten(1, (k.shape[1], -1)), keys, values, scale)
+        )
+        of_prompt, of_prompt_lse = self._ask_prompts(layer, query, scale)
+        share = torch.sigmoid(own_lse - of_prompt_lse)[..., None].to(q.dtype)
+        return torch.lerp(of_prompt, own, share)[:, None]
 
     @contextmanager
     def next_token(self) -> Iterator[None]:

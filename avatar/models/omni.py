@@ -252,7 +252,7 @@ class OmniAdapter(ModelAdapter):
     def checkpoint_gradients(self) -> None:
         """Compute activations of the text model again in the backward pass, in place of keeping them."""
         text_model = self.model.model.language_model
-        text_model.gradient_checkpointing_enable({"use_reentrant": False})
+        text_model.activation_checkpointing_enable({"use_reentrant": False})
         for layer in text_model.layers:
             layer.training = True  # transformers recomputes in training mode alone, in which a loaded model is not
 

@@ -37,10 +37,11 @@ def draw(logprobs: Tensor, sampling: Sampling, uniform: Tensor, banned: Tensor) 
         allowed = _likeliest(allowed, sampling.top_k)
     if sampling.top_p < 1:
         allowed = _nucleus(allowed, sampling.top_p)
-    cumulative = allowed.double().exp().cumsum(-1)
+    peak = allowed.amax(-1, keepdim=True)  # what may be drawn can be so unlikely that its probability rounds to 0
+    cumulative = (allowed - peak).double().exp().cumsum(-1)
     total = cumulative[:, -1:]
     ids = torch.searchsorted(cumulative, uniform[:, None] * total, right=True)
-    return ids[:, 0], allowed.gather(-1, ids)[:, 0] - total[:, 0].log().to(allowed.dtype)
+    return ids[:, 0], (allowed.gather(-1, ids) - peak - total.log().to(allowed.dtype))[:, 0]
 
 
 def _likeliest(logprobs: Tensor, k: int) -> Tensor:

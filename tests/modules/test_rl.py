@@ -3,13 +3,13 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
-from tests_plain import plain_logprobs
+from tests_plain import plain_logits, plain_logprobs
 from tests_replay import fit as run_loop
 
 from avatar.advantages import GRPO
 from avatar.errors import CheckpointError, ConfigError
 from avatar.losses import Objective
-from avatar.models import MediaLimits, load_adapter
+from avatar.models import LoRA, MediaLimits, load_adapter
 from avatar.modules import Policy, Reference, RLModule
 from avatar.modules.steps import step_seed
 from avatar.rewards import Reward, Scored
@@ -211,3 +211,71 @@ def test_without_replayed_completions_no_second_backward_is_paid_for(micro, tmp_
     fit(module, micro, tmp_path)
     assert "grad_norm" in module.metrics
     assert not any(name.startswith("grad_norm/") for name in module.metrics)
+
+
+class CountBackward(Callback):
+    """Tokens that the first layer of the policy reads in the backward passes, where activations are made again."""
+
+    def __init__(self):
+        self.inside, self.tokens = False, 0
+
+    def on_train_start(self, trainer, module):
+        def count(layer, inputs):
+            self.tokens += self.inside * inputs[0].shape[1]
+
+        module.policy.adapter.model.model.language_model.layers[0].mlp.register_forward_pre_hook(count)
+
+    def on_before_backward(self, trainer, module, loss):
+        self.inside = True
+
+    def on_after_backward(self, trainer, module):
+        self.inside = False
+
+
+@pytest.mark.parametrize("lora", [None, LoRA()])
+def test_gradient_checkpointing_computes_again_and_changes_nothing(micro, tmp_path, lora):
+    weights, again = [], []
+    for checkpointing in (False, True):
+        module, count = module_of(micro, top_p=0.9, max_new_tokens=24), CountBackward()
+        module.policy.gradient_checkpointing, module.policy.lora = checkpointing, lora
+        fit(module, micro, tmp_path, steps=2, callbacks=[count])
+        weights.append({k: v.clone() for k, v in module.policy.state_dict().items()})
+        again.append(count.tokens)
+    assert again[0] == 0
+    assert again[1] > 0
+    for name, weight in weights[0].items():
+        assert torch.equal(weight, weights[1][name]), name
+
+
+@pytest.mark.parametrize("freeze_towers", [True, False])
+def test_a_clip_goes_through_the_towers_once_for_all_completions(micro, tmp_path, freeze_towers):
+    """Four completions of each of two prompts, generated, scored and scored under the reference.
+
+    Frozen towers see each clip once in the run. Those that learn see it once a step, and then those of the reference,
+    which keep other weights, see it once in the run.
+    """
+    module, seen, clips = module_of(micro), [], []
+    module.policy.freeze_towers = freeze_towers
+    module.log_step = lambda metrics, step: seen.append((metrics, module.rollout.posed.prompts))
+    fit(module, micro, tmp_path, steps=4)
+    for metrics, prompts in seen:
+        keys = {prompt.clips[0].key for prompt in prompts}
+        runs = len(keys - set(clips)) + (0 if freeze_towers else len(keys))
+        clips += keys
+        for kind in ("video", "audio"):
+            assert metrics[f"encode/{kind}_runs_per_prompt"] == runs / len(prompts)
+    assert len(clips) > len(set(clips)), "some clip must come back for this test to mean something"
+
+
+def test_the_entropy_is_that_of_the_policy_on_fresh_tokens(micro, tmp_path):
+    module, seen = module_of(micro, temperature=0.7), []
+    module.log_step = lambda metrics, step: seen.append(metrics)
+    fit(module, micro, tmp_path)
+    policy = load_adapter(str(micro / "model"), "float32", "sdpa", LIMITS)  # as it was before its first step
+    entropies = []
+    for i, completion in enumerate(module.rollout.completions):
+        prompt = module.rollout.posed.prompts[int(module.rollout.experience.prompt[i])]
+        with torch.no_grad():
+            logprobs = torch.log_softmax(plain_logits(policy, prompt, completion.ids) / 0.7, -1)  # [T, V]
+        entropies.append(-(logprobs.exp() * logprobs).sum(-1))
+    assert seen[0]["entropy/fresh"] == pytest.approx(float(torch.cat(entropies).mean()), rel=1e-5)
