@@ -48,12 +48,12 @@ class DecodePlan:
     """
 
     def __init__(self, prefill: PrefillPlan, nums: Sequence[int]) -> None:
-        self._prefill, self._nums, self._written = prefill, list(nums), 0
+        self._prompts, self._nums, self._written = prefill.prompts, list(nums), 0
         self._keys: list[Tensor] = []  # of each layer [N, K, room, D]
         self._values: list[Tensor] = []
         self._device = prefill.keys[0].device
-        self._packed = has_flash(prefill.keys[0])  # those kernels take prompts of any lengths as they lie
-        self._shelves = [] if self._packed else self._sorted()
+        self._packed = prefill if has_flash(prefill.keys[0]) else None  # those kernels take prompts as they lie
+        self._shelves = [] if self._packed else _sorted(prefill)
         self._regroup()
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
@@ -95,7 +95,7 @@ class DecodePlan:
     def _ask_prompts(self, layer: int, q: Tensor, scale: float) -> tuple[Tensor, Tensor]:
         """[N, H, D] and [N, H]."""
         if self._packed:
-            return attend(q, self._prefill.keys[layer], self._prefill.values[layer], self._spans, scale)
+            return attend(q, self._packed.keys[layer], self._packed.values[layer], self._spans, scale)
         out, lse = torch.empty_like(q), q.new_empty(q.shape[:2], dtype=torch.promote_types(q.dtype, torch.float32))
         for shelf in self._shelves:
             assert shelf.rows is not None
@@ -107,26 +107,9 @@ class DecodePlan:
             shelf.rows.put(lse, part_lse)
         return out, lse
 
-    def _sorted(self) -> list[Shelf]:
-        """The prompts by size."""
-        lengths = self._prefill.prompts
-        starts, sizes = [0, *accumulate(lengths)], defaultdict(list)
-        for b, length in enumerate(lengths):
-            sizes[size_class(length)].append(b)
-        return [self._shelf(members, starts) for members in sizes.values()]
-
-    def _shelf(self, members: list[int], starts: Sequence[int]) -> Shelf:
-        lengths = [self._prefill.prompts[b] for b in members]
-        rows = Rows([starts[b] for b in members], lengths, self._device)
-        beyond = torch.arange(rows.longest, device=self._device) >= torch.tensor(lengths, device=self._device)[:, None]
-        mask = torch.zeros(beyond.shape, device=self._device, dtype=self._prefill.keys[0].dtype)
-        mask = mask.masked_fill_(beyond, -torch.inf)[:, None, None]
-        keys, values = ([rows.take(x) for x in layers] for layers in (self._prefill.keys, self._prefill.values))
-        return Shelf(members, keys, values, mask if beyond.any() else None)
-
     def _regroup(self) -> None:
         """Find the rows of each prompt again; a prompt that none is written after is dropped."""
-        self._spans = Spans(self._nums, self._prefill.prompts, False, self._device)
+        self._spans = Spans(self._nums, self._prompts, False, self._device)
         starts = [0, *accumulate(self._nums)]
         for shelf in self._shelves:
             left = [i for i, b in enumerate(shelf.members) if self._nums[b]]
@@ -136,6 +119,23 @@ class DecodePlan:
                 nums = [self._nums[b] for b in shelf.members]
                 shelf.rows = Rows([starts[b] for b in shelf.members], nums, self._device)
         self._shelves = [shelf for shelf in self._shelves if shelf.members]
+
+
+def _sorted(prefill: PrefillPlan) -> list[Shelf]:
+    """The prompts by size."""
+    starts, sizes = [0, *accumulate(prefill.prompts)], defaultdict(list)
+    for b, length in enumerate(prefill.prompts):
+        sizes[size_class(length)].append(b)
+    return [_shelf(prefill, members, starts) for members in sizes.values()]
+
+
+def _shelf(prefill: PrefillPlan, members: list[int], starts: Sequence[int]) -> Shelf:
+    lengths, some = [prefill.prompts[b] for b in members], prefill.keys[0]
+    rows = Rows([starts[b] for b in members], lengths, some.device)
+    beyond = torch.arange(rows.longest, device=some.device) >= torch.tensor(lengths, device=some.device)[:, None]
+    mask = torch.zeros(beyond.shape, device=some.device, dtype=some.dtype).masked_fill_(beyond, -torch.inf)
+    keys, values = ([rows.take(x) for x in layers] for layers in (prefill.keys, prefill.values))
+    return Shelf(members, keys, values, mask[:, None, None] if beyond.any() else None)
 
 
 def _cut(shelf: Shelf, left: list[int]) -> None:

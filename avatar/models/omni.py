@@ -189,12 +189,13 @@ class OmniAdapter(ModelAdapter):
         asked = [self._embed(prefix) for prefix, count in zip(prefixes, counts, strict=True) if count]
         if not asked:
             return [[] for _ in prefixes]
-        hidden, decoder = self.text.prefill(asked, [count for count in counts if count])
         weight, temperature = self._head_weight(), sampling.temperature or 1.0
         ids = [x.to(self.device) for x in (self.stop_ids, self.media_ids)]
-        columns = write(
-            hidden, decoder, lambda h: vocabulary_logprobs(h, weight, temperature), sampling, generator, *ids
-        )
+        with self.text.writing():
+            hidden, decoder = self.text.prefill(asked, [count for count in counts if count])
+            columns = write(
+                hidden, decoder, lambda h: vocabulary_logprobs(h, weight, temperature), sampling, generator, *ids
+            )
         rows = iter([self._completion(*row, sampling) for row in zip(*columns, strict=True)])
         return [list(islice(rows, count)) for count in counts]
 

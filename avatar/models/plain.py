@@ -6,8 +6,7 @@ Every row carries its own copy of its prompt. Shapes as in ``text.py``.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -37,8 +36,7 @@ class PlainText(TextPass):
         """See :class:`TextPass`."""
         embeds, positions, mask = _stack(prompts)
         cache, repeats = DynamicCache(), torch.tensor(list(nums), device=embeds.device)
-        with _without_checkpointing(self.text_model):
-            hidden = self._run(embeds, positions, mask, past_key_values=cache)[:, -1]
+        hidden = self._run(embeds, positions, mask, past_key_values=cache)[:, -1]
         cache.batch_repeat_interleave(repeats)
         starts = torch.stack([p.next_position for p in prompts])
         state = (cache, mask.repeat_interleave(repeats, 0), starts.repeat_interleave(repeats))
@@ -82,24 +80,12 @@ class PlainDecoder(Decoder):
         self._mask = nn.functional.pad(self._mask, (0, 1), value=1)
         embeds, positions = self._text.text_model.embed_tokens(ids[:, None]), self._positions.expand(3, -1)[..., None]
         self._positions = self._positions + 1
-        with _without_checkpointing(self._text.text_model):
-            return self._text._run(embeds, positions, self._mask, past_key_values=self._cache)[:, -1]
+        return self._text._run(embeds, positions, self._mask, past_key_values=self._cache)[:, -1]
 
     def keep(self, rows: Tensor) -> None:
         """See :class:`Decoder`."""
         self._cache.batch_select_indices(rows)
         self._mask, self._positions = self._mask[rows], self._positions[rows]
-
-
-@contextmanager
-def _without_checkpointing(text_model: Any) -> Iterator[None]:
-    """Layers that recompute their activations drop the cache; those that are not being trained do not recompute."""
-    was_training = text_model.training
-    text_model.train(False)
-    try:
-        yield
-    finally:
-        text_model.train(was_training)
 
 
 def _stack(prompts: Sequence[Embedded]) -> tuple[Tensor, Tensor, Tensor]:

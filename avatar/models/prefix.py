@@ -165,6 +165,9 @@ def shared_prefix_attention(
     if plan is None:
         out, _ = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
         return out, None
+    if torch.is_autocast_enabled(query.device.type):  # rotated queries and keys are fp32, values are not
+        dtype = torch.get_autocast_dtype(query.device.type)
+        query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     return plan.attend(module.layer_idx, query, key, value, scaling), None
 
 

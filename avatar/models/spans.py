@@ -110,7 +110,7 @@ def size_class(length: int) -> int:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, spans: Spans, scale: float) -> tuple[Tensor, Tensor]:
-    """Attention within the spans: output [S, H, D] and log-sum-exp [S, H]; queries without a key get 0 and -inf."""
+    """Attention within the spans: output [S, H, D] and log-sum-exp [S, H]; no query may be without a key."""
     if has_flash(q):
         ends_q, ends_k, longest_q, longest_k = spans.cumulative
         out, lse, *_ = torch.ops.aten._flash_attention_forward(

@@ -9,7 +9,8 @@ Shapes: B prompts, N completions, P prompt tokens, T completion tokens, H hidden
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,6 +68,18 @@ class TextPass(ABC):
     def __init__(self, text_model: Any) -> None:
         self.text_model = text_model
 
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Inside, no layer is set to compute its activations again: it would drop what it has read."""
+        layers = [layer for layer in self.text_model.layers if layer.gradient_checkpointing]
+        for layer in layers:
+            layer.gradient_checkpointing = False
+        try:
+            yield
+        finally:
+            for layer in layers:
+                layer.gradient_checkpointing = True
+
     @abstractmethod
     def prefill(self, prompts: Sequence[Embedded], nums: Sequence[int]) -> tuple[Tensor, Decoder]:
         """Read the prompts; give the [N, H] that tells the first token of each completion, and what goes on from it.
@@ -101,20 +114,18 @@ class SharedText(TextPass):
         embeds = torch.cat([p.embeds for p in prompts])
         positions = torch.cat([p.position_ids for p in prompts], -1)
         hidden = self._run(embeds[None], positions[:, None], plan)[0]  # [B, H]
-        repeats = torch.tensor(list(nums), device=embeds.device)
-        starts = torch.stack([p.next_position for p in prompts]).repeat_interleave(repeats)
-        return hidden.repeat_interleave(repeats, 0), SharedDecoder(self, DecodePlan(plan, nums), starts)
+        whose = torch.arange(len(prompts)).repeat_interleave(torch.tensor(list(nums))).to(embeds.device)
+        starts = torch.stack([p.next_position for p in prompts])[whose]
+        return hidden[whose], SharedDecoder(self, DecodePlan(plan, nums), starts)
 
     def hidden(self, prompts: Sequence[Embedded], ids: Tensor, lengths: Sequence[int], group: Sequence[int]) -> Tensor:
         """See :class:`TextPass`."""
-        used = sorted({g for g, length in zip(group, lengths, strict=True) if length})
+        used = sorted({g for g, length in zip(group, lengths, strict=True) if length}) or [0]  # the graph needs a pass
         members = [[i for i, g in enumerate(group) if g == b and lengths[i]] for b in used]
         order = [i for rows in members for i in rows]
-        if not order:
-            return self.text_model.norm.weight.new_zeros(0, self.text_model.config.hidden_size)
         read = [[lengths[i] - 1 for i in rows] for rows in members]  # a last token tells nothing that is asked for
         plan = PackedPlan([len(prompts[b]) for b in used], read, len(self.text_model.layers), ids.device)
-        written = torch.cat([ids[i, : lengths[i] - 1] for i in order])
+        written = torch.cat([ids.new_empty(0), *(ids[i, : lengths[i] - 1] for i in order)])
         embeds = torch.cat([*(prompts[b].embeds for b in used), self.text_model.embed_tokens(written)])
         steps = torch.arange(ids.shape[1], device=ids.device)
         after = [(prompts[group[i]].next_position + steps[: lengths[i] - 1]).expand(3, -1) for i in order]
@@ -163,4 +174,4 @@ def _sources(
     for i in order:
         starts[i], next_start = next_start, next_start + lengths[i] - 1
     rows = [[place[group[i]], *range(starts[i], starts[i] + lengths[i] - 1)] for i in sorted(order)]
-    return torch.tensor([row for each in rows for row in each], device=device)
+    return torch.tensor([row for each in rows for row in each], dtype=torch.long, device=device)
