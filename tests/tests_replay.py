@@ -86,7 +86,7 @@ def module_of(micro, freeze_towers=True, **kwargs):
     return RLModule(policy, **(defaults | kwargs))
 
 
-def fit(module, micro, folder, steps, split="dev", batch_size=2, callbacks=(), ckpt_path=None, seed=0):
+def fit(module, micro, folder, steps, split="dev", batch_size=2, callbacks=(), ckpt_path=None, seed=0, precision=None):
     """Run the real loop; ``dev`` has ten prompts, which come back soon, ``train`` twenty-five."""
     torch.manual_seed(seed)
     data = ShardData(train=str(micro / split), batch_size=batch_size, letter_options=False)
@@ -94,6 +94,7 @@ def fit(module, micro, folder, steps, split="dev", batch_size=2, callbacks=(), c
         max_steps=steps,
         max_epochs=-1,
         accelerator="cpu",
+        precision=precision,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

@@ -145,7 +145,8 @@ class ClipEncoder:
                 media |= {"load_audio_from_video": True, "audio_from_video_indices": [0]}
         if not media:
             raise DataError(f"{clip.key}: a clip needs frames, sound or both, but it has neither")
-        return dict(processor(text=[text], return_tensors="pt", **media))
+        with torch.autocast("cpu", enabled=False):  # the extractor of mel frames is written for fp32
+            return dict(processor(text=[text], return_tensors="pt", **media))
 
     def _sound(self, key: str, audio: Tensor, sample_rate: int) -> dict[str, Any]:
         hop = self.processor.feature_extractor.hop_length

@@ -14,7 +14,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from avatar.models.prefix import PrefillPlan
+from avatar.models.prefix import PrefillPlan, put_together
 from avatar.models.spans import Rows, Spans, attend, attend_batch, has_flash, size_class
 
 ROOM = 64  # tokens that a new store of written keys and values has room for; it doubles when they are used up
@@ -47,6 +47,8 @@ class DecodePlan:
         nums: [B] rows after each.
     """
 
+    kept: Tensor | None = None
+
     def __init__(self, prefill: PrefillPlan, nums: Sequence[int]) -> None:
         self._prompts, self._nums, self._written = prefill.prompts, list(nums), 0
         self._keys: list[Tensor] = []  # of each layer [N, K, room, D]
@@ -64,8 +66,7 @@ class DecodePlan:
             x.flatten(1, 2) for x in attend_batch(query.unflatten(1, (k.shape[1], -1)), keys, values, scale)
         )
         of_prompt, of_prompt_lse = self._ask_prompts(layer, query, scale)
-        share = torch.sigmoid(own_lse - of_prompt_lse)[..., None].to(q.dtype)
-        return torch.lerp(of_prompt, own, share)[:, None]
+        return put_together(own, own_lse, of_prompt, of_prompt_lse)[0][:, None]
 
     @contextmanager
     def next_token(self) -> Iterator[None]:
@@ -99,8 +100,10 @@ class DecodePlan:
         out, lse = torch.empty_like(q), q.new_empty(q.shape[:2], dtype=torch.promote_types(q.dtype, torch.float32))
         for shelf in self._shelves:
             assert shelf.rows is not None
-            sides = (shelf.rows.take(q), shelf.keys[layer], shelf.values[layer])
-            part, part_lse = attend_batch(*sides, scale, mask=shelf.mask)
+            keys, values = shelf.keys[layer], shelf.values[layer]
+            queries = shelf.rows.take(q).unflatten(1, (keys.shape[1], -1))  # [n, K, H / K, rows, D]
+            part, part_lse = attend_batch(queries.flatten(2, 3), keys, values, scale, mask=shelf.mask)
+            part, part_lse = (x.unflatten(2, queries.shape[2:4]).flatten(1, 2) for x in (part, part_lse))
             if len(self._shelves) == 1 and shelf.rows.slice is not None:
                 return part.transpose(1, 2).flatten(0, 1), part_lse.transpose(1, 2).flatten(0, 1)
             shelf.rows.put(out, part)

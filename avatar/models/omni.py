@@ -1,7 +1,6 @@
 """The Qwen2.5-Omni thinker, of any size, behind the three verbs of :class:`ModelAdapter`.
 
-Shapes: B prompts, N completions, P prompt tokens (padded left), T completion tokens (padded right), H hidden,
-V vocabulary.
+Shapes: B prompts, N completions, P prompt tokens, T completion tokens (padded at the end), H hidden, V vocabulary.
 """
 
 from __future__ import annotations
@@ -28,6 +27,7 @@ from avatar.models.lora import merged_weights
 from avatar.models.plain import text_pass
 from avatar.models.sampling import write
 from avatar.models.text import Embedded
+from avatar.models.threads import one_thread_if_small
 from avatar.types import Clip, Completion, Prompt, Sampling
 
 
@@ -190,12 +190,15 @@ class OmniAdapter(ModelAdapter):
         if not asked:
             return [[] for _ in prefixes]
         weight, temperature = self._head_weight(), sampling.temperature or 1.0
-        ids = [x.to(self.device) for x in (self.stop_ids, self.media_ids)]
+        stop_ids, banned = self.stop_ids.to(self.device), self.media_ids.to(self.device)
         with self.text.writing():
             hidden, decoder = self.text.prefill(asked, [count for count in counts if count])
-            columns = write(
-                hidden, decoder, lambda h: vocabulary_logprobs(h, weight, temperature), sampling, generator, *ids
-            )
+            product = hidden.numel() * self.model.config.text_config.intermediate_size
+            with one_thread_if_small(product, self.device):
+                columns = write(
+                    hidden, decoder, lambda h: vocabulary_logprobs(h, weight, temperature), sampling, generator,
+                    stop_ids=stop_ids, banned=banned,
+                )  # fmt: skip
         rows = iter([self._completion(*row, sampling) for row in zip(*columns, strict=True)])
         return [list(islice(rows, count)) for count in counts]
 
@@ -218,8 +221,7 @@ class OmniAdapter(ModelAdapter):
     ) -> Tensor:
         """Log-probability of each completion token given its prompt and the tokens before it.
 
-        All prompts that a completion follows and all completions go through the text model in one pass, without
-        padding; logits are formed for completion tokens alone, a chunk at a time.
+        Logits are formed for completion tokens alone, some of the vocabulary at a time.
 
         Args:
             prefixes: B encoded prompts.

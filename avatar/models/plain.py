@@ -36,7 +36,7 @@ class PlainText(TextPass):
         """See :class:`TextPass`."""
         embeds, positions, mask = _stack(prompts)
         cache, repeats = DynamicCache(), torch.tensor(list(nums), device=embeds.device)
-        hidden = self._run(embeds, positions, mask, past_key_values=cache)[:, -1]
+        hidden = self.run(embeds, positions, mask, past_key_values=cache)[:, -1]
         cache.batch_repeat_interleave(repeats)
         starts = torch.stack([p.next_position for p in prompts])
         state = (cache, mask.repeat_interleave(repeats, 0), starts.repeat_interleave(repeats))
@@ -48,14 +48,15 @@ class PlainText(TextPass):
         steps = torch.arange(ids.shape[1], device=ids.device)
         mask = steps < torch.tensor(list(lengths), device=ids.device)[:, None]  # [N, T]
         after = torch.stack([prompts[g].next_position for g in group])[:, None] + steps
-        hidden = self._run(
+        hidden = self.run(
             torch.cat([embeds, self.text_model.embed_tokens(ids)], 1)[:, :-1],
             torch.cat([positions, after.expand(3, -1, -1)], -1)[..., :-1],
             torch.cat([prompt_mask, mask.long()], 1)[:, :-1],
         )
         return hidden[:, embeds.shape[1] - 1 :][mask]
 
-    def _run(self, embeds: Tensor, positions: Tensor, mask: Tensor, **kwargs: Any) -> Tensor:
+    def run(self, embeds: Tensor, positions: Tensor, mask: Tensor, **kwargs: Any) -> Tensor:
+        """[N, S, H]."""
         kwargs = {"use_cache": "past_key_values" in kwargs, **kwargs}
         return self.text_model(
             inputs_embeds=embeds, position_ids=positions, attention_mask=mask, **kwargs
@@ -80,7 +81,7 @@ class PlainDecoder(Decoder):
         self._mask = nn.functional.pad(self._mask, (0, 1), value=1)
         embeds, positions = self._text.text_model.embed_tokens(ids[:, None]), self._positions.expand(3, -1)[..., None]
         self._positions = self._positions + 1
-        return self._text._run(embeds, positions, self._mask, past_key_values=self._cache)[:, -1]
+        return self._text.run(embeds, positions, self._mask, past_key_values=self._cache)[:, -1]
 
     def keep(self, rows: Tensor) -> None:
         """See :class:`Decoder`."""

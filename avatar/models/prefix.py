@@ -23,6 +23,8 @@ from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniDe
 from avatar.models.spans import Spans, attend, attend_backward
 
 SHARED_PREFIX = "avatar_shared_prefix"
+EXACT = {"sdpa", "flash_attention_2", "flash_attention_3", SHARED_PREFIX}  # give what our kernels give
+WHOLE = slice(0, None)  # all rows; comes first, if at all
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,20 @@ class Part:
     spans: Spans
     first: bool = True
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all rows ask."""
+        return isinstance(self.queries, slice) and self.queries == WHOLE
+
 
 class AttentionPlan(Protocol):
-    """Who sees whom in one pass of the text model; the keyword argument ``plan`` of its layers."""
+    """Who sees whom in one pass of the text model; the keyword argument ``plan`` of its layers.
+
+    Attributes:
+        kept: The rows that the last layer is asked for; None for all.
+    """
+
+    kept: Tensor | None
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         """[1, H, S, D], [1, K, S, D], [1, K, S, D] to [1, S, H, D]."""
@@ -69,9 +82,9 @@ class PackedPlan:
         own, total = [n for lengths in completions for n in lengths if n], sum(prompts)
         self.prompts, self.num_layers = list(prompts), num_layers
         lasts = torch.tensor(list(prompts), device=device).cumsum(0) - 1
-        self.kept = torch.cat([lasts, torch.arange(total, total + sum(own), device=device)])
-        before, after, whole = slice(0, total), slice(total, None), slice(0, None)
-        self.parts = [Part(whole, whole, Spans([*prompts, *own], [*prompts, *own], True, device))]
+        self.kept: Tensor | None = torch.cat([lasts, torch.arange(total, total + sum(own), device=device)])
+        before, after = slice(0, total), slice(total, None)
+        self.parts = [Part(WHOLE, WHOLE, Spans([*prompts, *own], [*prompts, *own], True, device))]
         self.last_parts = [Part(lasts, before, Spans([1] * len(prompts), prompts, False, device))]
         if own:
             across = Part(after, before, Spans([sum(n) for n in completions], prompts, False, device), first=False)
@@ -111,12 +124,15 @@ class _SplitAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, parts: list[Part], scale: float) -> Tensor:
-        out, lse = q.new_zeros(q.shape), torch.empty(0)
+        out, lse = q.new_empty(0), q.new_empty(0)
         for part in parts:
             of_q, of_k = part.queries, part.keys
             new, new_lse = attend(q[of_q], k[of_k], v[of_k], part.spans, scale)
-            if part is parts[0]:
-                lse = new_lse.new_full((q.shape[1], len(q)), -torch.inf).t()
+            if part.is_whole:
+                out, lse = new, new_lse
+                continue
+            if not len(out):
+                out, lse = q.new_zeros(q.shape), new_lse.new_full((q.shape[1], len(q)), -torch.inf).t()
             if not part.first:
                 new, new_lse = put_together(out[of_q], lse[of_q], new, new_lse)
             out[of_q], lse[of_q] = new, new_lse
@@ -127,11 +143,16 @@ class _SplitAttention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         q, k, v, out, lse = ctx.saved_tensors
-        dq, dk, dv = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        dq, dk, dv = q.new_empty(0), k.new_empty(0), v.new_empty(0)
         for part in ctx.parts:
             of_q, of_k = part.queries, part.keys
             sides = (grad[of_q], q[of_q], k[of_k], v[of_k], out[of_q], lse[of_q])
             new = attend_backward(*sides, part.spans, ctx.scale)
+            if part.is_whole:
+                dq, dk, dv = new
+                continue
+            if not len(dq):
+                dq, dk, dv = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
             dq[of_q] += new[0]
             dk[of_k] += new[1]
             dv[of_k] += new[2]
@@ -180,19 +201,18 @@ class KeptRowsLayer(Qwen2_5OmniDecoderLayer):
 
     def forward(self, hidden_states: Tensor, plan: AttentionPlan | None = None, **kwargs: Any) -> Tensor:
         """[1, S, hidden] to [1, kept, hidden]."""
-        kept = getattr(plan, "kept", None)
-        if kept is None:
+        if plan is None or plan.kept is None:
             return super().forward(hidden_states, plan=plan, **kwargs)
         attended, _ = self.self_attn(hidden_states=self.input_layernorm(hidden_states), plan=plan, **kwargs)
-        hidden = (hidden_states + attended)[:, kept]
+        hidden = (hidden_states + attended)[:, plan.kept]
         return hidden + self.mlp(self.post_attention_layernorm(hidden))
 
 
 def why_not_shared(text_model: Any) -> str | None:
     """What stands against shared prefixes in a text model; None if nothing does."""
     config = text_model.config
-    if config._attn_implementation not in ("sdpa", SHARED_PREFIX):
-        return f"its attention is {config._attn_implementation!r}, not 'sdpa'"
+    if config._attn_implementation not in EXACT:
+        return f"its attn_implementation is {config._attn_implementation!r}; set 'sdpa'"
     if set(config.layer_types) != {"full_attention"}:
         return "some of its layers attend to a window only"
     if config.attention_dropout:

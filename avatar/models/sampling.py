@@ -79,7 +79,7 @@ def write(
     num, limit, device = len(hidden), sampling.max_new_tokens, hidden.device
     uniform = torch.rand(num, limit, dtype=torch.float64, device=device, generator=generator)
     ids = torch.zeros(num, limit, dtype=torch.long, device=device)
-    logprobs, truncated = (torch.zeros(num, limit, device=device) for _ in range(2))
+    logprobs, truncated = (torch.zeros(num, limit, dtype=torch.float32, device=device) for _ in range(2))
     active, going = torch.arange(num, device=device), torch.ones(num, dtype=torch.bool, device=device)
     for t in range(limit):
         vocabulary = logprobs_of(hidden)  # [active, V]

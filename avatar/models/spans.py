@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import accumulate
 
 import torch
@@ -96,12 +96,17 @@ class Spans:
 
     @cached_property
     def cumulative(self) -> tuple[Tensor, Tensor, int, int]:
-        """Ends of the spans of queries and keys, [spans + 1] int32, and the longest of each."""
+        """Ends of the spans of queries and keys, [spans + 1] int32, and a bound of the length of each.
+
+        Told that no span has more than one query, the kernels take it that each has one: with an empty one among them,
+        the bound is 2.
+        """
         ends = [
             torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=self.device)
             for lengths in (self.queries, self.keys)
         ]
-        return ends[0], ends[1], max(self.queries), max(self.keys)
+        longest = max(self.queries)
+        return ends[0], ends[1], 2 if longest == 1 and 0 in self.queries else longest, max(self.keys)
 
 
 def size_class(length: int) -> int:
@@ -189,7 +194,15 @@ def attend_backward(
 
 def has_flash(q: Tensor) -> bool:
     """Whether the kernels for packed rows on a GPU take ``q``."""
-    return q.device.type == "cuda" and q.dtype in (torch.bfloat16, torch.float16)
+    if q.device.type != "cuda" or q.dtype not in (torch.bfloat16, torch.float16):
+        return False
+    fits = q.shape[-1] % 8 == 0 and q.shape[-1] <= 256
+    return fits and torch.backends.cuda.is_flash_attention_available() and _is_ampere(q.device)
+
+
+@cache
+def _is_ampere(device: torch.device) -> bool:
+    return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 # -- kernels: [n, H, L, D] queries, [n, K, M, D] keys and values -------------------------------------------------------
@@ -208,23 +221,25 @@ def math_forward(
     q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Written out, in float32: for devices without a kernel, and to compare kernels with."""
-    scores = _scores(q, k, causal, scale)  # [n, H, L, M]
-    scores = scores if mask is None else scores + mask
-    lse = scores.logsumexp(-1)
-    return ((scores - lse[..., None]).exp() @ _wide(_repeat(v, q))).to(q.dtype), lse
+    with torch.autocast(q.device.type, enabled=False):
+        scores = _scores(q, k, causal, scale)  # [n, H, L, M]
+        scores = scores if mask is None else scores + mask
+        lse = scores.logsumexp(-1)
+        return ((scores - lse[..., None]).exp() @ _wide(_repeat(v, q))).to(q.dtype), lse
 
 
 def math_backward(
     grad: Tensor, q: Tensor, out: Tensor, lse: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of queries, keys and values, written out."""
-    chances = (_scores(q, k, causal, scale) - lse[..., None]).exp()  # [n, H, L, M]
-    g, grouped = _wide(grad), (len(k), k.shape[1], -1, *k.shape[2:])
-    slope = g @ _wide(_repeat(v, q)).mT - (g * _wide(out)).sum(-1, keepdim=True)
-    d_scores = chances * slope * scale
-    dk = (d_scores.mT @ _wide(q)).reshape(grouped).sum(2)
-    dv = (chances.mT @ g).reshape(grouped).sum(2)
-    return (d_scores @ _wide(_repeat(k, q))).to(q.dtype), dk.to(k.dtype), dv.to(v.dtype)
+    with torch.autocast(q.device.type, enabled=False):
+        chances = (_scores(q, k, causal, scale) - lse[..., None]).exp()  # [n, H, L, M]
+        g, grouped = _wide(grad), (len(k), k.shape[1], -1, *k.shape[2:])
+        slope = g @ _wide(_repeat(v, q)).mT - (g * _wide(out)).sum(-1, keepdim=True)
+        d_scores = chances * slope * scale
+        dk = (d_scores.mT @ _wide(q)).reshape(grouped).sum(2)
+        dv = (chances.mT @ g).reshape(grouped).sum(2)
+        return (d_scores @ _wide(_repeat(k, q))).to(q.dtype), dk.to(k.dtype), dv.to(v.dtype)
 
 
 def _scores(q: Tensor, k: Tensor, causal: bool, scale: float) -> Tensor:

@@ -113,7 +113,7 @@ class SharedText(TextPass):
         plan = PrefillPlan([len(p) for p in prompts], len(self.text_model.layers), prompts[0].embeds.device)
         embeds = torch.cat([p.embeds for p in prompts])
         positions = torch.cat([p.position_ids for p in prompts], -1)
-        hidden = self._run(embeds[None], positions[:, None], plan)[0]  # [B, H]
+        hidden = self.run(embeds[None], positions[:, None], plan)[0]  # [B, H]
         whose = torch.arange(len(prompts)).repeat_interleave(torch.tensor(list(nums))).to(embeds.device)
         starts = torch.stack([p.next_position for p in prompts])[whose]
         return hidden[whose], SharedDecoder(self, DecodePlan(plan, nums), starts)
@@ -130,10 +130,11 @@ class SharedText(TextPass):
         steps = torch.arange(ids.shape[1], device=ids.device)
         after = [(prompts[group[i]].next_position + steps[: lengths[i] - 1]).expand(3, -1) for i in order]
         positions = torch.cat([*(prompts[b].position_ids for b in used), *after], -1)
-        hidden = self._run(embeds[None], positions[:, None], plan)[0]  # [B + read tokens, H]
+        hidden = self.run(embeds[None], positions[:, None], plan)[0]  # [B + read tokens, H]
         return hidden[_sources(used, order, lengths, group, ids.device)]
 
-    def _run(self, embeds: Tensor, positions: Tensor, plan: AttentionPlan) -> Tensor:
+    def run(self, embeds: Tensor, positions: Tensor, plan: AttentionPlan) -> Tensor:
+        """[1, S, H], or the rows of it that ``plan`` keeps."""
         no_mask = {"full_attention": None}
         return self.text_model(
             inputs_embeds=embeds, position_ids=positions, attention_mask=no_mask, use_cache=False, plan=plan
@@ -158,7 +159,7 @@ class SharedDecoder(Decoder):
         positions = self._positions.expand(3, -1)[..., None]
         self._positions = self._positions + 1
         with self._plan.next_token():
-            return self._text._run(embeds, positions, self._plan)[:, -1]
+            return self._text.run(embeds, positions, self._plan)[:, -1]
 
     def keep(self, rows: Tensor) -> None:
         """See :class:`Decoder`."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from lightning.pytorch.strategies import DDPStrategy
+
 from avatar.errors import CheckpointError, ConfigError
 
 RLModule = Any  # avatar.modules.rl.RLModule, which imports this file
@@ -80,6 +82,11 @@ def check_trainer(trainer: Any) -> None:
         raise ConfigError("trainer.gradient_clip_val does nothing for RLModule: set model.max_grad_norm")
     if trainer.accumulate_grad_batches != 1:
         raise ConfigError("trainer.accumulate_grad_batches does nothing for RLModule: set data.batch_size")
+    if str(trainer.precision) not in ("32-true", "bf16-mixed"):
+        raise ConfigError(
+            f"trainer.precision {trainer.precision} does not work with RLModule: leave it at 32-true and set "
+            "model.policy.dtype to bfloat16, or take bf16-mixed"
+        )
 
 
 def check_devices(module: RLModule) -> None:
@@ -95,6 +102,11 @@ def check_devices(module: RLModule) -> None:
     if module.memory.replay and module.memory.replay.draw == "fifo":
         raise ConfigError(
             "model.replay.draw fifo takes completions out of a buffer that all devices share: take priority or uniform"
+        )
+    if not isinstance(module.trainer.strategy, DDPStrategy):
+        raise ConfigError(
+            f"trainer.strategy {type(module.trainer.strategy).__name__} splits weights among devices, which the text "
+            "model cannot do here yet: take ddp, with policy.lora and gradient_checkpointing if memory is short"
         )
 
 

@@ -349,7 +349,7 @@ def misfit(micro, folder, attention, **text_config):
 
 
 MISFITS = {
-    "its attention is 'eager'": ("eager", {}),
+    "its attn_implementation is 'eager'": ("eager", {}),
     "a window only": (
         "sdpa",
         {"use_sliding_window": True, "sliding_window": 9, "layer_types": ["full_attention", "sliding_attention"]},

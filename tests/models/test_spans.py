@@ -28,6 +28,12 @@ CPU, SCALE, HEAD = torch.device("cpu"), 0.3, 8
 TOLERANCE = {torch.float32: 2e-6, torch.float64: 1e-12}
 
 
+@pytest.fixture(autouse=True)
+def ampere(monkeypatch):
+    """The devices of the fake tensors have no driver to ask how new they are."""
+    monkeypatch.setattr("avatar.models.spans._is_ampere", lambda device: True)
+
+
 def plain(q, k, v, allowed, scale=SCALE):
     """Masked softmax in float64: [S, H, D] and [S, H]; rows that see nothing get 0 and -inf."""
     q, k, v = (x.double() for x in (q, k, v))
@@ -326,7 +332,10 @@ class Kernels:
             assert ends.dtype == torch.int32
             assert x.stride(-1) == 1
             lengths.append(ends.diff().tolist())
-            assert (int(ends[0]), int(ends[-1]), max(lengths[-1])) == (0, len(x), longest)
+            assert (int(ends[0]), int(ends[-1])) == (0, len(x))
+            assert longest == max(lengths[-1]) or (longest == 2 and set(lengths[-1]) == {0, 1})
+        if longest_q == 1 and q.shape[1] > k.shape[1]:  # then the kernel lays its queries out as one a span
+            assert len(q) == len(ends_q) - 1
         return lengths
 
 

@@ -1,16 +1,19 @@
 """What is refused: settings that make no sense together, checkpoints of other models, broken buffers, bad rewards."""
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from tests_replay import Sum, fit, module_of, run, sgd
 
 from avatar.advantages import AVATAR, GRPO, TAS, Mixed
 from avatar.errors import CheckpointError, ConfigError
 from avatar.losses import Objective
 from avatar.modules import Policy, RLModule
-from avatar.modules.checks import check_devices
+from avatar.modules.checks import check_devices, check_trainer
 from avatar.replay import Replay, Stuck, ZeroStreak
 from avatar.rewards import Format, Scored
 
@@ -61,6 +64,22 @@ def test_what_is_exact_on_one_device_only_is_refused_on_two(more, message):
     module._trainer = SimpleNamespace(world_size=2)
     with pytest.raises(ConfigError, match=message):
         check_devices(module)
+
+
+def test_strategies_that_split_the_weights_are_refused():
+    module = RLModule(Policy("nowhere"))
+    module._trainer = SimpleNamespace(world_size=2, strategy=DDPStrategy())
+    check_devices(module)
+    module._trainer = SimpleNamespace(world_size=2, strategy=ModelParallelStrategy())
+    with pytest.raises(ConfigError, match="ModelParallelStrategy splits weights among devices"):
+        check_devices(module)
+
+
+@pytest.mark.parametrize(("precision", "fits"), [("32-true", True), ("bf16-mixed", True), ("bf16-true", False)])
+def test_a_precision_that_does_not_work_is_told_with_one_that_does(precision, fits):
+    trainer = Trainer(precision=precision, accelerator="cpu", logger=False, enable_checkpointing=False)
+    with nullcontext() if fits else pytest.raises(ConfigError, match=r"model\.policy\.dtype to bfloat16"):
+        check_trainer(trainer)
 
 
 # -- rewards -----------------------------------------------------------------------------------------------------------

@@ -54,8 +54,9 @@ class OneAtATime(Callback):
         self.gate = gate
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """No token ends a completion."""
-        pl_module.policy.adapter.stop_ids = torch.tensor([-1])
+        """What ends a completion is never drawn, and so no completion ends early."""
+        adapter = pl_module.policy.adapter
+        adapter.media_ids, adapter.stop_ids = torch.cat([adapter.media_ids, adapter.stop_ids]), torch.tensor([-1])
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, *args: Any) -> None:
         """Wait."""
