@@ -9,7 +9,7 @@ import pytest
 import torch
 from tests_plain import plain_logprobs
 
-from avatar.models import decoding
+from avatar.models import shelves
 from avatar.models.decoding import ROOM, DecodePlan
 from avatar.models.plain import PlainText
 from avatar.models.prefix import PrefillPlan
@@ -47,7 +47,7 @@ def plain_row(q, keys, values):
 )
 def test_a_row_sees_its_prompt_and_all_that_it_has_written(monkeypatch, prompts, nums, factor, packed):
     """Past the room of the first store, with rows and whole prompts leaving on the way; packed is what a GPU does."""
-    monkeypatch.setattr(decoding, "has_flash", lambda keys: packed)
+    monkeypatch.setattr(shelves, "has_flash", lambda keys: packed)
     prefill = prefilled(prompts)
     plan, generator = DecodePlan(prefill, nums), torch.Generator().manual_seed(1)
     ends = torch.tensor([0, *prompts]).cumsum(0)
@@ -118,13 +118,13 @@ def test_a_prompt_that_is_written_to_its_end_is_dropped_and_finished_rows_are_to
     with plan.next_token():
         for layer in range(2):
             plan.attend(layer, *row, SCALE)
-    assert sorted(shelf.members for shelf in plan._shelves) == [[0, 2], [1]]
+    assert sorted(shelf.members for shelf in plan._prompts._shelves) == [[0, 2], [1]]
     plan.keep(torch.tensor([1, 2, 3]))  # the row of the first prompt is done
-    assert sorted(shelf.members for shelf in plan._shelves) == [[1], [2]]
+    assert sorted(shelf.members for shelf in plan._prompts._shelves) == [[1], [2]]
     assert plan._keys[0].shape == (3, HEADS, ROOM, HEAD)
     plan.keep(torch.tensor([2]))  # and those of the second
-    assert [shelf.members for shelf in plan._shelves] == [[2]]
-    assert [len(shelf.keys[0]) for shelf in plan._shelves] == [1]
+    assert [shelf.members for shelf in plan._prompts._shelves] == [[2]]
+    assert [len(shelf.keys[0]) for shelf in plan._prompts._shelves] == [1]
 
 
 def test_the_store_doubles_when_its_room_is_used_up():
