@@ -12,7 +12,16 @@ class ConfigError(AvatarError, ValueError):
 
 
 class DataError(AvatarError):
-    """A shard, a record or a clip is missing or broken; the message names it."""
+    """A shard, a record or a clip is missing or broken; the message names it.
+
+    Args:
+        message: What was wrong, where, what was wanted, and the way out.
+        cause: A few words that are the same for all failures of a kind; what was skipped is counted by it.
+    """
+
+    def __init__(self, message: str, cause: str = "broken record") -> None:
+        super().__init__(message)
+        self.cause = cause
 
 
 class CheckpointError(AvatarError):

@@ -14,19 +14,22 @@ from torch import Tensor
 
 from avatar.errors import ConfigError
 
-Message = dict[str, Any]  # {"role": str, "content": str | [{"type": "text" | "video" | "audio", ...}]}
+Message = dict[str, Any]  # {"role": str, "content": str | [{"type": "text" | "video" | "image" | "audio", ...}]}
 
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """One decoded medium: frames, sound, or both.
+    """One decoded medium: frames, sound, or both; or an image.
 
     Attributes:
         key: Names the content; two clips of one key are the same clip, so encoded features are kept under it.
         frames: [F, 3, H, W] uint8, or None for sound alone.
-        fps: True rate of ``frames`` in frames per second, as sampled; 0 without frames.
-        audio: [A] float32 in -1..1, mono, at ``sample_rate``; or None for a silent clip.
+        fps: Rate of ``frames`` in frames per second, as sampled; 0 without frames. Positions go by it where there are
+            no ``times``.
+        audio: [A] float32 in -1..1, mono, at ``sample_rate``, from the clip's start on; or None for a silent clip.
         sample_rate: Of ``audio``, in Hz.
+        times: [F] float64, when each frame is shown, in seconds from the clip's start; None for even steps of ``fps``.
+        image: Whether this is a still picture, F = 1, and no video of one frame.
     """
 
     key: str
@@ -34,6 +37,13 @@ class Clip:
     fps: float = 0.0
     audio: Tensor | None = None
     sample_rate: int = 16_000
+    times: Tensor | None = None
+    image: bool = False
+
+    @property
+    def kind(self) -> str:
+        """``image``, ``video`` (with sound or without) or ``audio``: the placeholder that stands for it."""
+        return "image" if self.image else "audio" if self.frames is None else "video"
 
 
 @dataclass(frozen=True)
@@ -42,13 +52,15 @@ class Prompt:
 
     Attributes:
         key: Unique in its dataset.
-        messages: The chat so far; ``{"type": "video"}`` and ``{"type": "audio"}`` parts stand for ``clips`` in order.
+        messages: The chat so far; parts like ``{"type": "video"}``, ``image`` or ``audio`` stand for ``clips``
+            in order.
         clips: The decoded media.
         answer: Gold answer: a number, an option letter or option text, or free text.
-        problem_type: ``number``, ``choice`` or ``exact``.
+        problem_type: ``number``, ``choice``, ``exact``, ``ocr`` or ``free``.
         options: Option texts without letters, or empty.
         chain: Gold completion for the cold start, or None.
         hint: One sentence of strategy, or None.
+        audio_caption: What is heard, in words, for a judge; or None.
         metadata: Free; ``kind`` is what results are grouped by.
     """
 
@@ -60,6 +72,7 @@ class Prompt:
     options: tuple[str, ...] = ()
     chain: str | None = None
     hint: str | None = None
+    audio_caption: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def with_hint(self) -> Prompt:

@@ -14,7 +14,7 @@ import torch
 @pytest.fixture(scope="session")
 def micro(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small micro-world with its tiny model: 18 clips for chains, 9 for guesses, 5 to train on, 2 and 4 held out."""
-    from avatar.commands.data import synth
+    from avatar.commands.data.synth import synth
 
     folder = tmp_path_factory.mktemp("micro")
     synth(str(folder / "data"), seed=0, scale=0.03)
@@ -24,18 +24,20 @@ def micro(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def prompts(micro: Path) -> list:
     """The ten prompts of the dev split: ragged questions, with picture and sound."""
-    from avatar.data.dataset import PromptDataset, PromptStyle
+    from avatar.data.dataset import PromptDataset
+    from avatar.data.micro import RULE
+    from avatar.data.prompts import PromptStyle
 
-    dataset = PromptDataset([micro / "dev"], PromptStyle(letter_options=False))
+    dataset = PromptDataset([micro / "dev"], PromptStyle(letter_options=False), RULE)
     return [dataset[i] for i in range(len(dataset))]
 
 
 @pytest.fixture
 def adapter(micro: Path):
     """The tiny model, freshly loaded, towers frozen."""
-    from avatar.models import MediaLimits, load_adapter
+    from avatar.models import load_adapter
 
-    loaded = load_adapter(str(micro / "model"), "float32", "sdpa", MediaLimits(784, 3136, 64))
+    loaded = load_adapter(str(micro / "model"), "float32", "sdpa", 64)
     loaded.freeze_towers()
     return loaded
 

@@ -166,8 +166,8 @@ def test_replay_and_hints_go_on_exactly_from_a_checkpoint(whole_avatar):
 def test_each_reading_of_the_method_runs_as_it_stands_but_for_its_size(world, name):
     """The 7B's config on the tiny model: only paths, device, sizes and the length of the run are changed."""
     small = (
-        "--model.policy.path runs/micro/sft/model --model.policy.dtype float32 --model.policy.min_pixels 784 "
-        "--model.policy.max_pixels 3136 --trainer.accelerator cpu --data.train data/micro/pool "
+        "--model.policy.path runs/micro/sft/model --model.policy.dtype float32 --data.min_pixels 784 "
+        "--data.max_pixels 3136 --trainer.accelerator cpu --data.train data/micro/pool "
         "--data.val data/micro/dev --data.num_workers 0 --data.letter_options false --model.max_new_tokens 8 "
         f"--model.replay.minimum 4 --trainer.max_steps 6 --trainer.default_root_dir runs/{name}"
     )
@@ -247,8 +247,7 @@ def test_last_without_a_config_is_the_newest_and_says_so(whole, capsys):
 
 def test_an_exported_model_answers_as_its_checkpoint_does(whole):
     policy = f"--model.policy Policy --model.policy.path {whole}/model --model.policy.dtype float32"
-    size = "--model.policy.min_pixels 784 --model.policy.max_pixels 3136 --model.max_new_tokens 8"
-    assert run(f"test --benchmark micro --trainer.default_root_dir exported {policy} {size}") == 0
+    assert run(f"test --benchmark micro --trainer.default_root_dir exported {policy} --model.max_new_tokens 8") == 0
     assert run(f"test --benchmark micro --ckpt_path {whole}/checkpoints/last.ckpt") == 0
     ours, theirs = (
         [json.loads(line)["output"] for line in path.read_text().splitlines()]

@@ -6,17 +6,20 @@ import torch
 def plain_inputs(adapter, prompt):
     """(the processor's output for a prompt, ``use_audio_in_video``), which transformers has one of for all videos."""
     text = adapter.processor.apply_chat_template(prompt.messages, add_generation_prompt=True, tokenize=False)
-    videos = [clip for clip in prompt.clips if clip.frames is not None]
+    videos = [clip for clip in prompt.clips if clip.kind == "video"]
+    images = [clip.frames[0] for clip in prompt.clips if clip.image]
     sounds = [clip for clip in prompt.clips if clip.audio is not None]
     sounding = any(clip.audio is not None for clip in videos)
     assert not sounding or all(clip.audio is not None for clip in videos), "one flag for all videos"
     assert len({clip.fps for clip in videos}) < 2, "one rate for all videos"
     media = {"audio": [clip.audio.numpy() for clip in sounds]} if sounds else {}
+    size = {"shortest_edge": 28 * 28, "longest_edge": 2**30}  # frames come in the size that they are shown in
+    if images:
+        media |= {"images": images, "images_kwargs": {"size": size}}
     if videos:
-        size = {"shortest_edge": adapter.limits.min_pixels, "longest_edge": adapter.limits.max_pixels}
         rate = {"do_sample_frames": False, "fps": videos[0].fps}
         media["videos"] = [clip.frames for clip in videos]
-        media["videos_kwargs"] = {**rate, "cap_pixels_per_frame": True, "size": size}
+        media["videos_kwargs"] = {**rate, "cap_pixels_per_frame": False, "size": size}
         media["seconds_per_chunk"] = float(adapter.model.config.seconds_per_chunk)
         media["position_id_per_seconds"] = 25
     if sounding:

@@ -80,7 +80,7 @@ def sgd(lr):
 
 
 def module_of(micro, freeze_towers=True, **kwargs):
-    policy = Policy(str(micro / "model"), dtype="float32", min_pixels=784, max_pixels=3136, freeze_towers=freeze_towers)
+    policy = Policy(str(micro / "model"), dtype="float32", freeze_towers=freeze_towers)
     defaults = {"num_generations": 4, "max_new_tokens": 8, "max_grad_norm": 1e9, "rewards": [Sum()]}
     defaults["objective"] = Objective(beta=0.0)  # no reference to load and to score with, where it is not the point
     return RLModule(policy, **(defaults | kwargs))
@@ -120,7 +120,7 @@ class PlainModel:
     """What ``tests_plain`` needs of an adapter; the processor hears each prompt once, which takes most of the time."""
 
     def __init__(self, adapter):
-        self.model, self.limits, self.processor, self.inputs = adapter.model, adapter.limits, self, {}
+        self.model, self.processor, self.inputs = adapter.model, self, {}
         self.apply_chat_template, self._processor = adapter.processor.apply_chat_template, adapter.processor
 
     def __call__(self, text, videos, audio, **kwargs):

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from avatar.answers import How, gold_answer, parse_answer, same_answer
-from avatar.data.dataset import PromptDataset, Swap
+from avatar.answers import How, is_right, parse_answer
+from avatar.data.dataset import PromptDataset
+from avatar.data.prepare import Swap
 from avatar.registry import Registry
 from avatar.types import Prompt
 
@@ -31,7 +32,7 @@ class Grade:
 def grade_answer(output: str, prompt: Prompt) -> Grade:
     """1 if the answer that :mod:`avatar.answers` reads from ``output`` is the gold one, else 0; nothing is guessed."""
     answer = parse_answer(output, prompt.problem_type, prompt.options)
-    right = same_answer(answer.value, gold_answer(prompt.answer, prompt.problem_type, prompt.options))
+    right = is_right(output, prompt.answer, prompt.problem_type, prompt.options)
     if answer.value is None:
         shown = ""
     elif prompt.problem_type == "choice":

@@ -9,9 +9,11 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_warn
 
 from avatar.benchmarks.base import BENCHMARKS
-from avatar.data.dataset import Swap
+from avatar.data.dataset import start_decoders
 from avatar.data.loader import PromptLoader
-from avatar.data.module import plan_in_order, print_failures
+from avatar.data.plan import plan_in_order
+from avatar.data.prepare import Swap
+from avatar.data.skipped import Failure, print_failures
 
 
 class BenchmarkData(LightningDataModule):
@@ -22,7 +24,7 @@ class BenchmarkData(LightningDataModule):
         root: Folder of its files; by default where the benchmark expects them.
         swap: Give each clip the ``audio`` or the ``video`` of another: shows whether a model uses them.
         batch_size: Questions answered at a time.
-        num_workers: Processes that decode ahead.
+        num_workers: Processes that decode ahead, at least one.
         on_error: ``skip`` clips that cannot be read, count and name them; or ``raise``.
     """
 
@@ -32,7 +34,7 @@ class BenchmarkData(LightningDataModule):
         root: str | None = None,
         swap: Swap | None = None,
         batch_size: int = 64,
-        num_workers: int = 0,
+        num_workers: int = 1,
         on_error: str = "skip",
     ) -> None:
         super().__init__()
@@ -44,6 +46,7 @@ class BenchmarkData(LightningDataModule):
     def setup(self, stage: str) -> None:
         """Find the questions; warns when there are fewer than there should be."""
         self.dataset = self.benchmark.prompts(self.root, self.swap)
+        self.dataset.decoders = start_decoders(self.num_workers, self.dataset.rule)
         if len(self.dataset) < self.benchmark.num_records:
             rank_zero_warn(f"{self.name}: {len(self.dataset)} of {self.benchmark.num_records} records in {self.root}")
 
@@ -51,18 +54,21 @@ class BenchmarkData(LightningDataModule):
         """Batches in order."""
         plan = partial(plan_in_order, len(self.dataset), self.batch_size)
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        self.loader = PromptLoader(self.dataset, plan, self.num_workers, self.on_error, rank, world, resumable=False)
+        self.loader = PromptLoader(
+            self.dataset, plan, 4 * self.num_workers, self.on_error, rank=rank, world_size=world, resumable=False
+        )
         return self.loader
 
     predict_dataloader = test_dataloader
     val_dataloader = test_dataloader
 
     @property
-    def failures(self) -> dict[str, str]:
-        """Key and reason of every record skipped so far."""
-        return self.loader.failures if self.loader else {}
+    def failures(self) -> dict[str, Failure]:
+        """Every record skipped so far, by key."""
+        return self.loader.skipped.failures if self.loader else {}
 
     def teardown(self, stage: str) -> None:
-        """Name what was skipped."""
+        """Name what was skipped, and let the decoders go."""
         if self.failures:
-            print_failures(self.failures)
+            print_failures(list(self.failures.values()))
+        self.dataset.decoders.close()

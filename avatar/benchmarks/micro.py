@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from avatar.benchmarks.base import BENCHMARKS, Benchmark
-from avatar.data.dataset import PromptDataset, PromptStyle, Swap
-from avatar.data.micro import KINDS, SPLITS
+from avatar.data.dataset import PromptDataset
+from avatar.data.micro import KINDS, RULE, SPLITS
+from avatar.data.prepare import Swap
+from avatar.data.prompts import PromptStyle
 
 
 @BENCHMARKS.register("micro")
@@ -20,4 +22,4 @@ class Micro(Benchmark):
 
     def prompts(self, root: Path, swap: Swap | None = None) -> PromptDataset:
         """Shards of ``root``, asked without a system message and with options on one line, as in training."""
-        return PromptDataset([root], PromptStyle(letter_options=False), swap=swap)
+        return PromptDataset([root], PromptStyle(letter_options=False), RULE, swap=swap)

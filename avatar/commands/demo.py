@@ -12,7 +12,7 @@ from typing import Any
 from jsonargparse import ArgumentParser
 from rich.console import Console
 
-from avatar.commands.data import synth
+from avatar.commands.data.synth import synth
 from avatar.commands.train import AvatarCLI, quieten
 from avatar.errors import ConfigError
 from avatar.report import arms_table, completions_to, mean_of, plot_health, plot_learning_curves

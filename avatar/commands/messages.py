@@ -11,7 +11,7 @@ import torch
 
 from avatar.advantages import ADVANTAGES, SHAPES
 from avatar.benchmarks import BenchmarkData
-from avatar.data.loader import Phase
+from avatar.data.plan import Phase
 from avatar.data.module import ShardData
 from avatar.losses import Objective
 from avatar.models.lora import LoRA

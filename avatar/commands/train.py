@@ -189,7 +189,7 @@ class AvatarCLI(LightningCLI):
             self.model.benchmark = self.datamodule.benchmark
             self.model.output_stem = output_stem(self.checkpoint, Path(self.data_root), self.datamodule)
         elif self.subcommand in ("test", "predict"):
-            self.model.output_stem = Path(self.data_root) / self.subcommand
+            self.model.output_stem = run_folder(self.checkpoint, Path(self.data_root)) / self.subcommand
 
     def before_fit(self) -> None:
         """Open the data and try the rewards before the model: what is missing or wrong is told in a second."""
@@ -199,11 +199,15 @@ class AvatarCLI(LightningCLI):
             check_trainer(self.trainer)
 
 
+def run_folder(checkpoint: Path | None, root: Path) -> Path:
+    """The run folder that the checkpoint lies in, else ``root``."""
+    return checkpoint.parent.parent if checkpoint and checkpoint.parent.name == "checkpoints" else root
+
+
 def output_stem(checkpoint: Path | None, root: Path, data: BenchmarkData) -> Path:
-    """Where predictions and results of a benchmark go: the run folder that the checkpoint lies in, else ``root``."""
-    folder = checkpoint.parent.parent if checkpoint and checkpoint.parent.name == "checkpoints" else root
+    """Where predictions and results of a benchmark go."""
     parts = [data.name, checkpoint.stem if checkpoint else "model", f"swap_{data.swap}" if data.swap else ""]
-    return folder / "test" / "-".join(p for p in parts if p)
+    return run_folder(checkpoint, root) / "test" / "-".join(p for p in parts if p)
 
 
 def _option(args: Sequence[str], name: str) -> str | None:

@@ -1,83 +1,93 @@
-"""Records by position: read, checked, decoded and laid out as prompts. What cannot be read says why."""
+"""Records by position or by key, as prompts. What cannot be read says why, and holds up nobody."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import accumulate, combinations, islice
 from pathlib import Path
-from typing import Literal
 
 from avatar.cache import ByteCache
 from avatar.data.index import Entry, ShardIndex
-from avatar.data.media import decode_clip
-from avatar.data.schema import Record, parse_record, to_prompt
+from avatar.data.prepare import Swap, Task, prepare
+from avatar.data.prompts import PromptStyle
+from avatar.data.rules import ClipRule
+from avatar.data.skipped import Failure
+from avatar.data.sources import is_remote
+from avatar.data.workers import WorkerPool
 from avatar.errors import DataError
 from avatar.types import Clip, Prompt
 
-Swap = Literal["audio", "video"]
+Decoders = WorkerPool[Task, Prompt]
 
 
-@dataclass(frozen=True)
-class Failure:
-    """A record that could not become a prompt.
-
-    Attributes:
-        key: Of the record.
-        reason: What was wrong, with the shard's name.
-    """
-
-    key: str
-    reason: str
+def start_decoders(num_workers: int = 1, rule: ClipRule = ClipRule()) -> Decoders:  # noqa: B008
+    """Processes that decode within the limits of ``rule``."""
+    return WorkerPool(prepare, num_workers, rule.time_limit, rule.max_decoded_mb)
 
 
-@dataclass(frozen=True)
-class PromptStyle:
-    """How records are shown to the model.
+@dataclass(eq=False)
+class Pending:
+    """A prompt on its way.
 
     Attributes:
-        system: System message, or None for none.
-        letter_options: Show options as ``A. text``; else as ``text / text``.
-        max_frames: Most frames of a clip.
+        index: Whose record it is.
+        entry: The record.
+        ticket: Of the workers; None while another question about the same clips is on its way, which then are held.
+        held: Clips of its sample that need no decoding.
     """
 
-    system: str | None = None
-    letter_options: bool = True
-    max_frames: int = 16
+    index: ShardIndex
+    entry: Entry
+    ticket: int | None = None
+    held: dict[str, Clip] = field(default_factory=dict)
+
+    @property
+    def sample(self) -> tuple[str, str]:
+        """Names the sample among all folders."""
+        return str(self.index.folder), self.entry.sample
 
 
 class PromptDataset:
-    """Prompts of one or more shard folders by position, or by key.
+    """Prompts of one or more shard folders by position, or by key, decoded by processes that can be killed.
 
     Args:
-        folders: Shard folders; positions run through them in order.
-        style: How records are shown.
+        folders: Shard folders or their addresses; positions run through them in order.
+        style: How records are asked.
+        rule: How their media are decoded.
         cache_mb: Bound of the store of decoded clips, in MB.
         swap: Give each clip the ``audio`` or the ``video`` of the next clip in its folder: what a blind or deaf model
             would not notice.
+        decoders: Processes to share with other datasets; None starts one of its own when it is needed.
 
     Raises:
         DataError: A folder or a shard is missing, empty or broken, or two folders hold records of one key.
     """
 
     def __init__(
-        self, folders: Sequence[str | Path], style: PromptStyle, cache_mb: int = 256, swap: Swap | None = None
+        self,
+        folders: Sequence[str | Path],
+        style: PromptStyle = PromptStyle(),  # noqa: B008
+        rule: ClipRule = ClipRule(),  # noqa: B008
+        cache_mb: int = 256,
+        swap: Swap | None = None,
+        decoders: Decoders | None = None,
     ) -> None:
         self.indexes = [ShardIndex(folder) for folder in folders]
         _check_keys(self.indexes)
-        self.style, self.swap = style, swap
-        self._where = [(index, i) for index in self.indexes for i in range(len(index))]
+        self.style, self.rule, self.swap = style, rule, swap
+        self.decoders = decoders or start_decoders(1, rule)
+        self._ends = list(accumulate(len(index) for index in self.indexes))
         self._clips = ByteCache(cache_mb * 2**20)
+        self._ahead: dict[tuple[str, str], list[Pending]] = {}  # by sample: the one being decoded, and who waits for it
 
     def __len__(self) -> int:
-        return len(self._where)
+        return self._ends[-1] if self._ends else 0
 
     def __getitem__(self, position: int) -> Prompt | Failure:
-        index, i = self._where[position]
-        entry = index[i]
-        try:
-            return self._prompt(index, entry)
-        except DataError as error:
-            return Failure(entry.key, str(error))
+        return self.collect(self.submit(position))
 
     def by_key(self, key: str) -> Prompt:
         """The prompt called ``key``.
@@ -87,46 +97,106 @@ class PromptDataset:
         """
         for index in self.indexes:
             if key in index:
-                return self._prompt(index, index.by_key(key))
+                found = self.collect(self._submit(index, index.by_key(key)))
+                if isinstance(found, Failure):
+                    raise DataError(found.reason, found.cause)
+                return found
         raise DataError(f"no record {key!r} in {', '.join(str(i.folder) for i in self.indexes)}")
 
-    def _prompt(self, index: ShardIndex, entry: Entry) -> Prompt:
-        record = parse_record(entry.record.read(), f"{entry.record.shard}: {entry.key}")
-        clips = tuple(self._clip(index, entry, name, record) for name in record.media.values())
-        return to_prompt(record, entry.key, clips, self.style.system, self.style.letter_options)
+    def stream(self, positions: Iterable[int], ahead: int = 4) -> Generator[Prompt | Failure, None, None]:
+        """What becomes of each position, in order, ``ahead`` of them on their way before they are asked for."""
+        coming = iter(positions)
+        waiting = deque(map(self.submit, islice(coming, max(1, ahead))))
+        try:
+            while waiting:
+                found = self.collect(waiting.popleft())
+                waiting.extend(map(self.submit, islice(coming, 1)))
+                yield found
+        finally:
+            for pending in waiting:
+                self.forget(pending)
 
-    def _clip(self, index: ShardIndex, entry: Entry, name: str, record: Record) -> Clip:
-        clip = self._decoded(index, entry, name, record.use_audio_in_video)
-        if self.swap is None:
-            return clip
-        other = self._decoded(index, index.next_sample(entry), name, record.use_audio_in_video)
-        picture, sound = (other, clip) if self.swap == "video" else (clip, other)
-        audio = sound.audio
-        if audio is not None and picture.audio is not None:  # a longer sound would tell that it is another clip's
-            audio = audio[: len(picture.audio)]
-        return replace(picture, audio=audio, key=f"{picture.key} with the sound of {sound.key}")
+    def submit(self, position: int) -> Pending:
+        """Have the record at ``position`` read and decoded; :meth:`collect` waits for it."""
+        if not -len(self) <= position < len(self):
+            raise IndexError(f"position {position} of {len(self)}")
+        position %= len(self)
+        folder = bisect_right(self._ends, position)
+        index = self.indexes[folder]
+        return self._submit(index, index[position - self._ends[folder] + len(index)])
 
-    def _decoded(self, index: ShardIndex, entry: Entry, name: str, use_audio: bool) -> Clip:
-        key = f"{index.folder}/{entry.sample}.{name}{'' if use_audio else ' without sound'}"
-        clip: Clip | None = self._clips.get(key)
-        if clip is None:
-            if name not in entry.members:
-                raise DataError(
-                    f"{entry.record.shard}: {entry.key} names media {name!r}, but there is no {entry.sample}.{name}; "
-                    "put it there or remove the record, then write the shard again"
-                )
-            where = f"{entry.record.shard}: {entry.sample}.{name}"
-            clip = decode_clip(entry.members[name].read(), where, self.style.max_frames, use_audio)
-            clip = replace(clip, key=key)
-            frames = clip.frames.numel() if clip.frames is not None else 0
-            self._clips.put(key, clip, frames + 4 * (clip.audio.numel() if clip.audio is not None else 0))
-        return clip
+    def collect(self, pending: Pending) -> Prompt | Failure:
+        """What became of it. Each is to be collected once, or forgotten."""
+        if pending.ticket is None:  # wanted before the one that it waits for is collected
+            self._send(pending)
+        assert pending.ticket is not None
+        try:
+            prompt = self.decoders.collect(pending.ticket)
+        except DataError as error:
+            return self._failure(pending, error)
+        else:
+            clips = tuple(pending.held.get(clip.key, clip) for clip in prompt.clips)
+            self._hold(pending, clips)
+            return replace(prompt, clips=clips)
+        finally:
+            self._release(pending)
+
+    def forget(self, pending: Pending) -> None:
+        """It is not wanted any more."""
+        if pending.ticket is not None:
+            self.decoders.forget(pending.ticket)
+        self._release(pending)
+
+    def _submit(self, index: ShardIndex, entry: Entry) -> Pending:
+        pending = Pending(index, entry)
+        ahead = self._ahead.setdefault(pending.sample, [])
+        ahead.append(pending)
+        if len(ahead) == 1:
+            self._send(pending)
+        return pending
+
+    def _send(self, pending: Pending) -> None:
+        index, entry = pending.index, pending.entry
+        pending.held = self._clips.get(pending.sample) or {}
+        other = index.next_sample(entry) if self.swap else None
+        task = Task(entry, self.style, self.rule, frozenset(pending.held), self.swap, other)
+        pending.ticket = self.decoders.submit(task)
+
+    def _release(self, pending: Pending) -> None:
+        """Send the next question about the same sample, which finds its clips held."""
+        ahead = self._ahead[pending.sample]
+        ahead.remove(pending)
+        if not ahead:
+            del self._ahead[pending.sample]
+        elif ahead[0].ticket is None:
+            self._send(ahead[0])
+
+    def _hold(self, pending: Pending, clips: Sequence[Clip]) -> None:
+        held = {**pending.held, **{clip.key: clip for clip in clips}}
+        if held:
+            self._clips.put(pending.sample, held, sum(map(_num_bytes, held.values())))
+
+    def _failure(self, pending: Pending, error: DataError) -> Failure:
+        entry, reason = pending.entry, str(error)
+        if not reason.startswith(entry.record.shard):  # the workers do not know what they died of
+            reason = f"{entry.record.shard}: {entry.key}: {reason}"
+        return Failure(entry.key, reason, error.cause)
+
+
+def _num_bytes(clip: Clip) -> int:
+    parts = [part for part in (clip.frames, clip.audio, clip.times) if part is not None]
+    return sum(part.numel() * part.element_size() for part in parts)
 
 
 def _check_keys(indexes: Sequence[ShardIndex]) -> None:
-    homes: dict[str, Path] = {}
-    for index in indexes:
-        folder = index.folder.resolve()  # one folder may come in several phases
-        for entry in index.entries:
-            if (home := homes.setdefault(entry.key, folder)) != folder:
-                raise DataError(f"key {entry.key!r} is both in {home} and in {folder}; rename it in one of them")
+    """No key in two folders; one folder may come in several phases."""
+    for one, other in combinations({_home(index): index for index in indexes}.values(), 2):
+        fewer, more = sorted((one, other), key=len)
+        if key := next((key for key in fewer.keys() if key in more), None):  # noqa: SIM118
+            raise DataError(
+                f"key {key!r} is both in {one.folder} and in {other.folder}; rename it in one of them", "duplicate key"
+            )
+
+
+def _home(index: ShardIndex) -> str:
+    return str(index.folder) if is_remote(str(index.folder)) else str(Path(index.folder).resolve())

@@ -2,38 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from webdataset.tariterators import base_plus_ext
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
 
-from avatar.data.shards import find_shards, list_members
+from avatar.data.columns import Columns, HashTable, join_columns, key_of, to_columns
+from avatar.data.members import MAX_SIDECAR, list_members, scan_tar, sidecar_of, to_sidecar
+from avatar.data.sources import Span, find_shards, is_remote, size_of
 from avatar.errors import DataError
 
-
-@dataclass(frozen=True)
-class Span:
-    """A member of a shard: ``size`` bytes at ``offset``."""
-
-    shard: Path
-    offset: int
-    size: int
-
-    def read(self) -> bytes:
-        """The member's bytes.
-
-        Raises:
-            DataError: The shard ends before they do, or is gone.
-        """
-        try:
-            with self.shard.open("rb") as file:
-                file.seek(self.offset)
-                payload = file.read(self.size)
-        except OSError as error:
-            raise DataError(f"{self.shard}: {error.strerror}") from None
-        if len(payload) != self.size:
-            raise DataError(f"{self.shard}: truncated at byte {self.offset + len(payload)}")
-        return payload
+_THREADS = 16  # that wait for a network; each shard takes one or two requests where it has a sidecar
+_QUIET = 2.0  # seconds before a progress bar is shown
 
 
 @dataclass(frozen=True)
@@ -49,40 +36,67 @@ class Entry:
 class ShardIndex:
     """All questions of a shard folder, in shard order.
 
-    Built by reading the tar headers alone, so it costs one seek a member and no decoding.
+    Built from the sidecars ``NAME.index.json`` where there are any, else by reading the tar headers: one seek a member
+    and no decoding. Entries are made when they are asked for; what is kept takes some 45 bytes a member.
 
     Args:
-        folder: Holds ``*.tar``.
+        folder: Holds ``*.tar``: a path, a URL, or a list in braces; see :func:`avatar.data.sources.find_shards`.
+
+    Attributes:
+        folder: As it was given.
+        shards: Their paths or URLs.
+        shard_sizes: How many questions each of them holds.
 
     Raises:
-        DataError: The folder or its shards are missing, a shard is broken or holds no question, or a key comes twice
-            or a sample in two shards.
+        DataError: The folder or its shards are missing, a shard is broken, holds no question or what is not allowed,
+            or a key comes twice or a sample in two shards.
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
-        self.entries: list[Entry] = []
-        self._by_key: dict[str, int] = {}
-        home: dict[str, Path] = {}
-        for shard in find_shards(folder):
-            for entry in _entries(shard):
-                if entry.key in self._by_key:
-                    raise DataError(f"{shard}: key {entry.key!r} comes twice in {self.folder}; rename one of them")
-                if home.setdefault(entry.sample, shard) != shard:
-                    raise DataError(
-                        f"{shard}: sample {entry.sample!r} is in {home[entry.sample]} too; rename one of them"
-                    )
-                self._by_key[entry.key] = len(self.entries)
-                self.entries.append(entry)
+        self.folder = os.fspath(folder)
+        self.shards = find_shards(folder)
+        self._columns = columns = join_columns(list(_shown(_read(self.shards), len(self.shards))))
+        self._samples_of = columns.sample_of(columns.questions).astype(np.int32)
+        homes = columns.shards[self._samples_of]
+        self.shard_sizes: list[int] = np.bincount(homes, minlength=len(self.shards)).tolist()
+        self._by_key = HashTable(columns.keys(), len(self), columns.key)
+        if twice := self._by_key.twice():
+            home, key = self.shards[homes[twice[1]]], columns.key(twice[1])
+            raise DataError(f"{home}: key {key!r} comes twice in {self.folder}; rename one of them", "duplicate key")
+        self._check_samples()
+
+    def _check_samples(self) -> None:
+        columns, total = self._columns, len(self._columns.name_ends)
+        if twice := HashTable(map(columns.name, range(total)), total, columns.name).twice():
+            first, later = (self.shards[columns.shards[sample]] for sample in twice)
+            raise DataError(
+                f"{later}: sample {columns.name(twice[1])!r} is in {first} too; rename one of them", "duplicate key"
+            )
 
     def __len__(self) -> int:
-        return len(self.entries)
+        return len(self._columns.questions)
 
     def __getitem__(self, position: int) -> Entry:
-        return self.entries[position]
+        if not -len(self) <= position < len(self):
+            raise IndexError(f"question {position} of {len(self)}")
+        columns, sample = self._columns, int(self._samples_of[position])
+        shard, name = self.shards[columns.shards[sample]], columns.name(sample)
+        members = {
+            columns.kinds[columns.extensions[i]]: Span(shard, int(columns.offsets[i]), int(columns.sizes[i]))
+            for i in columns.members(sample)
+        }
+        record = columns.kinds[columns.extensions[columns.questions[position]]]
+        return Entry(key_of(name, record), name, members[record], members)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return map(self.__getitem__, range(len(self)))
 
     def __contains__(self, key: str) -> bool:
-        return key in self._by_key
+        return self._by_key.find(key) is not None
+
+    def keys(self) -> Iterator[str]:
+        """Those of all questions, in order; no entries are made for them."""
+        return self._columns.keys()
 
     def by_key(self, key: str) -> Entry:
         """The question called ``key``.
@@ -90,37 +104,60 @@ class ShardIndex:
         Raises:
             DataError: There is none.
         """
-        if key not in self._by_key:
+        return self[self._position(key)]
+
+    def _position(self, key: str) -> int:
+        position = self._by_key.find(key)
+        if position is None:
             raise DataError(f"{self.folder}: no record {key!r}")
-        return self.entries[self._by_key[key]]
+        return position
 
     def next_sample(self, entry: Entry) -> Entry:
         """The first question of the sample after ``entry``'s, round the end; of its own where there is no other."""
-        start = self._by_key[entry.key]
-        following = (self.entries[(start + i) % len(self)] for i in range(1, len(self)))
-        return next((e for e in following if e.sample != entry.sample), entry)
+        sample = self._samples_of[self._position(entry.key)]
+        following = int(np.searchsorted(self._samples_of, sample, side="right")) % len(self)
+        return entry if self._samples_of[following] == sample else self[following]
 
 
-def _entries(shard: Path) -> list[Entry]:
-    samples = _samples(shard)
-    entries = []
-    for sample, members in samples.items():
-        for extension in sorted(e for e in members if e == "json" or e.endswith(".json")):
-            key = sample if extension == "json" else f"{sample}/{extension.removesuffix('.json')}"
-            entries.append(Entry(key, sample, members[extension], members))
-    if not entries:
-        raise DataError(f"{shard}: the shard is empty (no *.json record in it)")
-    return entries
+def write_shard_index(shard: Path) -> Path:
+    """Write the sidecar of a local shard, whole or not at all.
+
+    Raises:
+        DataError: See :func:`avatar.data.members.scan_tar`; or it has too many members for one.
+    """
+    members, sidecar = scan_tar(str(shard)), Path(sidecar_of(str(shard)))
+    raw = to_sidecar(size_of(str(shard)), members)
+    if len(raw) > MAX_SIDECAR:
+        raise DataError(f"{shard}: {len(members):,} members are too many for one; write smaller shards", "too large")
+    partial = sidecar.with_name(f".{sidecar.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(raw)
+        partial.replace(sidecar)
+    finally:
+        partial.unlink(missing_ok=True)
+    return sidecar
 
 
-def _samples(shard: Path) -> dict[str, dict[str, Span]]:
-    samples: dict[str, dict[str, Span]] = {}
-    for member in list_members(shard):
-        sample, extension = base_plus_ext(member.name)
-        if sample is None:  # no extension, or a hidden file
-            continue
-        members = samples.setdefault(sample, {})
-        if extension.lower() in members:
-            raise DataError(f"{shard}: member {member.name!r} comes twice; write the shard again with one of them")
-        members[extension.lower()] = Span(shard, member.offset_data, member.size)
-    return samples
+def _columns_of(shard: str) -> Columns:
+    return to_columns(shard, list_members(shard))
+
+
+def _read(shards: list[str]) -> Iterator[Columns]:
+    if not any(map(is_remote, shards)):
+        yield from map(_columns_of, shards)
+        return
+    with ThreadPoolExecutor(_THREADS) as pool:
+        yield from pool.map(_columns_of, shards)
+
+
+def _shown(parts: Iterable[Columns], total: int) -> Iterator[Columns]:
+    """The same, with a progress bar if it takes a while; in a run of several processes the first one shows it."""
+    begun, task = time.monotonic(), None
+    with ExitStack() as stack:
+        progress = Progress(console=Console(stderr=True), transient=True)
+        for done, part in enumerate(parts, 1):
+            yield part
+            if task is None and time.monotonic() - begun > _QUIET and os.environ.get("LOCAL_RANK", "0") == "0":
+                task = stack.enter_context(progress).add_task("reading the index of the shards", total=total)
+            if task is not None:
+                progress.update(task, completed=done)

@@ -1,21 +1,70 @@
-"""Bytes to clips and back, all through torchcodec. Nothing here swaps, pads or drops a stream without saying so."""
+"""Bytes to clips: films and sound through torchcodec, images through Pillow.
+
+Nothing here swaps, pads or drops a stream without saying so. What a header shows to be too much is refused before any
+memory is taken for it; against what only decoding shows, and against libraries that hang or crash, stand the limits of
+the process that calls.
+"""
 
 from __future__ import annotations
 
-import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import cache
+from json import JSONDecodeError
 
-import torch
 from torch import Tensor
-from torchcodec.decoders import AudioDecoder, VideoDecoder
+from torchcodec.decoders import (
+    AudioStreamHeaderMetadata,
+    ContainerMetadata,
+    VideoStreamHeaderMetadata,
+    get_container_metadata,
+)
 from torchcodec.encoders import Encoder
 
-from avatar.errors import ConfigError, DataError
+from avatar.data.containers import film_format, is_cut_short, is_playlist, most_samples, still_format
+from avatar.data.picture import LATE, read_picture
+from avatar.data.rules import LEGACY_FPS, SAMPLE_RATE, ClipRule
+from avatar.data.schema import Medium
+from avatar.data.sound import read_sound
+from avatar.data.still import read_still, read_still_header
+from avatar.errors import AvatarError, ConfigError, DataError
 from avatar.types import Clip
 
-SAMPLE_RATE = 16_000
 WAY_OUT = "Replace or remove it, then write the shard again"
-_BOXES = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"uuid", b"sidx", b"udta", b"meta")
+_NO_TRACK = ", but its record has use_audio_in_video: true. Set it to false to train on the picture alone"
+_SOURCE = re.compile(r"^.*\.(cpp|h):\d+,? *")  # where in torchcodec it was raised
+NO_MEMORY = ("can't allocate memory", "Cannot allocate memory", "not enough memory")
+
+
+@dataclass(frozen=True)
+class MediaInfo:
+    """What a file's header says is in it; only decoding shows whether it is true.
+
+    Attributes:
+        has_video: Whether it has a film; an image has none.
+        has_audio: Whether it has an audio track.
+        seconds: How long the file is; 0 where it does not say, and for an image.
+        audio_seconds: How long the audio track is; likewise.
+        width: Of the upright frame or image, in pixels; 0 without one.
+        height: Likewise.
+        fps: Frames a second; 0 where it does not say, and for an image.
+        frames: How many; 0 where it does not say, 1 for an image.
+        sample_rate: Of the audio track, in Hz; 0 without one.
+        channels: Of the audio track; 0 without one.
+    """
+
+    has_video: bool = False
+    has_audio: bool = False
+    seconds: float = 0.0
+    audio_seconds: float = 0.0
+    width: int = 0
+    height: int = 0
+    fps: float = 0.0
+    frames: int = 0
+    sample_rate: int = 0
+    channels: int = 0
 
 
 @cache
@@ -34,111 +83,150 @@ def require_ffmpeg() -> None:
         ) from None
 
 
-def encode_mp4(frames: Tensor, fps: float, audio: Tensor, sample_rate: int = SAMPLE_RATE, crf: int = 18) -> bytes:
-    """H.264 video and AAC sound muxed into one MP4.
+def decode_medium(payload: bytes, medium: Medium, use_audio: bool, rule: ClipRule, where: str, key: str) -> Clip:
+    """Decode what a record shows of one file.
 
-    Args:
-        frames: [F, 3, H, W] uint8, even H and W.
-        fps: Frames per second.
-        audio: [A] float32 in -1..1, mono.
-        sample_rate: Of ``audio``, in Hz.
-        crf: Constant rate factor of libx264; lower is better.
-
-    Raises:
-        ConfigError: FFmpeg's libraries are missing.
-    """
-    require_ffmpeg()
-    encoder, buffer = Encoder(), io.BytesIO()
-    height, width = frames.shape[-2:]
-    # The bytes must not depend on the machine: one thread, and none of x264's fast paths, whose look-ahead reads beyond
-    # the edge of frames that are no multiple of 16 wide.
-    video = encoder.add_video(
-        height=height, width=width, frame_rate=fps, codec="libx264", crf=crf, preset="veryfast",
-        pixel_format="yuv420p", extra_options={"threads": 1, "x264-params": "cpu-independent=1"},
-    )  # fmt: skip
-    sound = encoder.add_audio(sample_rate=sample_rate, num_channels=1)
-    with encoder.open_file_like(buffer, format="mp4"):
-        video.add_frames(frames)
-        sound.add_samples(audio[None])
-    return buffer.getvalue()
-
-
-def decode_clip(
-    payload: bytes, key: str, max_frames: int = 16, use_audio: bool = True, sample_rate: int = SAMPLE_RATE
-) -> Clip:
-    """Decode one video file: at most ``max_frames`` frames spread evenly over it, and its sound in mono.
-
-    The sound is cut to the duration of the picture, since AAC pads its last block: the padding would become a token.
+    A pure function of its arguments: the same call gives the same clip, bit for bit, on one machine.
 
     Args:
         payload: The whole file.
-        key: Of the clip, for messages and caches; a shard's name in it helps who reads the message.
-        max_frames: Upper bound on F; a shorter video gives all its frames. An odd number of frames is cut to even,
-            which is what a temporal patch of two wants, unless there is only one.
-        use_audio: Decode the sound too.
-        sample_rate: To resample to, in Hz.
+        medium: What of it is shown: its film, its sound or an image, and from when to when. Times count from the first
+            frame where there is a film, otherwise from the first sample.
+        use_audio: Whether a film is to be heard; it then must have sound. That of ``audio`` always is.
+        rule: Which frames are taken, how large, how much sound, and how much memory that may take.
+        where: Names the file in messages.
+        key: Of the clip.
+
+    Returns:
+        A film's sound begins and ends with its picture: AAC pads its last block, which would become a token.
 
     Raises:
-        DataError: The file is cut short, cannot be decoded, has no picture, or has no sound although ``use_audio``.
+        DataError: The file is broken, cut short or of another kind; what the record declares is not in it, or is more
+            than the rule allows.
         ConfigError: FFmpeg's libraries are missing.
     """
-    require_ffmpeg()
-    try:
-        return _decode(payload, key, max_frames, use_audio, sample_rate)
-    except (RuntimeError, ValueError, IndexError) as error:
-        first_line = str(error).strip().partition("\n")[0] or type(error).__name__
-        reason = first_line.rpartition(": ")[2]  # before it torchcodec names its own source files
-        raise DataError(f"{key}: the clip cannot be decoded ({reason}). {WAY_OUT}") from None
+    with _naming(where):
+        _check_file(payload, medium.kind, where)
+        if medium.kind == "image":
+            return Clip(key, read_still(payload, rule, where), image=True)
+        require_ffmpeg()
+        if medium.kind == "audio":
+            return Clip(key, audio=_listen(payload, medium, rule, where))
+        return _watch(payload, medium, use_audio, rule, where, key)
 
 
-def _decode(payload: bytes, key: str, max_frames: int, use_audio: bool, sample_rate: int) -> Clip:
-    if not payload:
-        raise DataError(f"{key}: the clip is empty. {WAY_OUT}")
-    if _is_cut_short(payload):
-        raise DataError(f"{key}: the clip is cut short. {WAY_OUT}")
-    video = VideoDecoder(payload, num_ffmpeg_threads=1)
-    total, duration = len(video), float(video.metadata.duration_seconds or 0)
-    if total == 0 or duration <= 0:
-        raise DataError(f"{key}: the clip has no frames. {WAY_OUT}")
-    frames, fps = _sample_frames(video, total, duration, max_frames)
-    audio = _decode_audio(payload, key, duration, sample_rate) if use_audio else None
-    return Clip(key=key, frames=frames, fps=fps, audio=audio, sample_rate=sample_rate)
+def probe(payload: bytes, kind: str, where: str = "the file") -> MediaInfo:
+    """What the header of a file says is in it. Nothing is decoded.
 
+    Args:
+        payload: The whole file.
+        kind: ``video``, ``image`` or ``audio``: what it is taken for.
+        where: Names the file in messages.
 
-def _is_cut_short(payload: bytes) -> bool:
-    """Whether a box of an MP4 reaches past the end of the file.
-
-    A file whose index comes first decodes when it is cut, to fewer frames. Counting them does not tell: a clip trimmed
-    by an edit list has fewer than its index as well.
+    Raises:
+        DataError: The file is broken, cut short or of another kind.
+        ConfigError: FFmpeg's libraries are missing.
     """
-    at = 0
-    while at + 8 <= len(payload):
-        size, kind = int.from_bytes(payload[at : at + 4], "big"), payload[at + 4 : at + 8]
-        if size == 1:  # the size is a long one, after the kind
-            size = int.from_bytes(payload[at + 8 : at + 16], "big")
-        if kind not in _BOXES or size < 8:  # another container, or a last box that reaches to the end whatever it is
-            return False
-        at += size
-    return at > len(payload)
+    with _naming(where):
+        _check_file(payload, kind, where)
+        if kind == "image":
+            width, height = read_still_header(payload, where)
+            return MediaInfo(width=width, height=height, frames=1)
+        require_ffmpeg()
+        return _info(get_container_metadata(payload))
 
 
-def _sample_frames(video: VideoDecoder, total: int, duration: float, max_frames: int) -> tuple[Tensor, float]:
-    num = min(total, max_frames)
-    num -= num % 2 if num > 1 else 0
-    indices = torch.linspace(0, total - 1, num).round().long().tolist() if num < total else list(range(total))
-    rate = total / duration
-    # From the first frame to the last it is total - 1 steps of the video and num - 1 of the sample.
-    fps = rate * (num - 1) / (total - 1) if 1 < num < total else rate * num / total
-    return video.get_frames_at(indices).data, fps
+def _info(container: ContainerMetadata) -> MediaInfo:
+    film, sound = _best_streams(container)
+    seconds = container.duration_seconds_from_header or 0.0
+    info = MediaInfo(has_video=film is not None, has_audio=sound is not None, seconds=seconds)
+    if film is not None:
+        frames = film.num_frames_from_header or round(seconds * (film.average_fps_from_header or 0.0))
+        info = replace(
+            info,
+            seconds=seconds or film.duration_seconds_from_header or 0.0,
+            width=film.width or 0,
+            height=film.height or 0,
+            fps=film.average_fps_from_header or 0.0,
+            frames=frames,
+        )
+    if sound is not None:
+        info = replace(
+            info,
+            audio_seconds=sound.duration_seconds_from_header or seconds,
+            sample_rate=sound.sample_rate or 0,
+            channels=sound.num_channels or 0,
+        )
+    return info
 
 
-def _decode_audio(payload: bytes, key: str, duration: float, sample_rate: int) -> Tensor:
-    try:
-        sound = AudioDecoder(payload, sample_rate=sample_rate, num_channels=1)
-    except ValueError:
+def _best_streams(
+    container: ContainerMetadata,
+) -> tuple[VideoStreamHeaderMetadata | None, AudioStreamHeaderMetadata | None]:
+    film, sound = container.best_video_stream_index, container.best_audio_stream_index
+    return None if film is None else container.streams[film], None if sound is None else container.streams[sound]
+
+
+def _watch(payload: bytes, medium: Medium, use_audio: bool, rule: ClipRule, where: str, key: str) -> Clip:
+    picture = read_picture(payload, medium, rule, where)
+    steps, span = len(picture.times) - 1, float(picture.times[-1] - picture.times[0])
+    fps = steps / span if steps else 1 / (picture.end - picture.begin)
+    audio = None
+    if use_audio:
+        audio = read_sound(payload, picture.begin, picture.end, rule, where, _NO_TRACK)
+    if rule.legacy_fps:
+        return Clip(key, picture.frames, LEGACY_FPS, audio)
+    return Clip(key, picture.frames, fps, audio, times=picture.times)
+
+
+def _listen(payload: bytes, medium: Medium, rule: ClipRule, where: str) -> Tensor:
+    """The sound of a medium; a crop counts from the first frame, so that it means the same for a film and its sound."""
+    if medium.start is medium.end is None:
+        return read_sound(payload, None, None, rule, where)
+    film, sound = _best_streams(get_container_metadata(payload))
+    origin = 0.0
+    if (first := film or sound) is not None:
+        origin = first.begin_stream_seconds_from_header or 0.0
+    begin, end = origin + (medium.start or 0.0), None if medium.end is None else origin + medium.end
+    audio = read_sound(payload, begin, end, rule, where)
+    if end is not None and len(audio) < (end - begin - LATE) * SAMPLE_RATE:
+        lasts = (medium.start or 0.0) + len(audio) / SAMPLE_RATE
         raise DataError(
-            f"{key}: the clip has no audio track, but its record has use_audio_in_video: true. "
-            "Set it to false to train on the picture alone"
-        ) from None
-    samples = sound.get_all_samples().data[0]  # [A]
-    return samples[: round(duration * sample_rate)].clone()
+            f"{where}: end {medium.end:g} s lies beyond the end of the sound, which lasts {lasts:g} s", "no sound"
+        )
+    return audio
+
+
+def _check_file(payload: bytes, kind: str, where: str) -> None:
+    if not payload:
+        raise DataError(f"{where}: the file is empty. {WAY_OUT}", "cut short")
+    if is_playlist(payload):
+        raise DataError(f"{where}: it is a playlist, and what it names is never opened. {WAY_OUT}", "not allowed")
+    if is_cut_short(payload):
+        raise DataError(f"{where}: the file is cut short. {WAY_OUT}", "cut short")
+    if (claim := most_samples(payload)) > len(payload):
+        raise DataError(f"{where}: a track claims {claim:,} frames in a file of {len(payload):,} bytes", "too large")
+    still, film = still_format(payload), film_format(payload)
+    if kind == "video" and still is not None:
+        raise DataError(
+            f'{where}: it is an image ({still}) and no film; its record says {{"image": ...}}', "no picture"
+        )
+    if kind == "image" and film is not None:
+        raise DataError(f'{where}: it is a film ({film}) and no image; its record says {{"video": ...}}', "no picture")
+
+
+@contextmanager
+def _naming(where: str) -> Iterator[None]:
+    """Make whatever the libraries raise over bytes that anybody may have made an error that names the file."""
+    try:
+        yield
+    except AvatarError:
+        raise
+    except Exception as error:
+        if isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY):
+            raise DataError(f"{where}: decoding it takes more memory than there is", "too large") from error
+        if isinstance(error, JSONDecodeError):  # torchcodec has FFmpeg describe the file in JSON
+            error = ValueError("its header holds what are no numbers")
+        first_line = str(error).strip().partition("\n")[0] or type(error).__name__
+        reason = _SOURCE.sub("", first_line)
+        raise DataError(f"{where}: the file cannot be decoded ({reason}). {WAY_OUT}", "cannot be decoded") from error

@@ -14,11 +14,13 @@ from random import Random
 import torch
 from torch import Tensor
 
-from avatar.data.media import SAMPLE_RATE, encode_mp4
-from avatar.data.schema import Record
+from avatar.data.encode import encode_mp4
+from avatar.data.rules import SAMPLE_RATE, ClipRule
+from avatar.data.schema import Medium, Record
 
 NUM_SLOTS, FRAMES_PER_SLOT, FPS, SIZE = 4, 2, 8, 56
 SLOT_SAMPLES = SAMPLE_RATE * FRAMES_PER_SLOT // FPS
+RULE = ClipRule(min_pixels=28 * 28, max_pixels=SIZE * SIZE)  # frames as they are: four tokens a slot
 COLORS = {"red": (230, 40, 40), "green": (40, 210, 60), "blue": (50, 80, 240), "yellow": (230, 220, 40)}
 SHAPES = ("circle", "square", "diamond")
 KINDS = ("beeps", "color", "flashes", "more", "sum")
@@ -151,7 +153,7 @@ def ask(scene: Scene, kind: str) -> Record:
         question=_QUESTIONS[kind],
         answer=answer,
         problem_type="choice" if kind in _OPTIONS else "number",
-        media={"video": "mp4"},
+        media=[Medium("video", "mp4")],
         options=_OPTIONS.get(kind, []),
         use_audio_in_video=True,
         chain=render_chain(steps, answer),

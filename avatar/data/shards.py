@@ -7,63 +7,15 @@ import os
 os.environ.setdefault("WDS_SECURE", "1")  # before the import: without it `pipe:` runs a shell and .pth members unpickle
 
 import shutil
-import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import webdataset as wds
-from webdataset.tariterators import group_by_keys, tar_file_iterator
 
-from avatar.data.schema import Record, parse_record
+from avatar.data.index import write_shard_index
+from avatar.data.schema import Record
 from avatar.errors import DataError
-
-
-def find_shards(folder: str | Path) -> list[Path]:
-    """The ``*.tar`` files of ``folder`` in order.
-
-    Raises:
-        DataError: There is no such folder, or no shard in it.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise DataError(
-            f"{folder}: no such shard folder. Write the micro-world with: avatar data synth --out data/micro"
-        )
-    shards = sorted(folder.glob("*.tar"))
-    if not shards:
-        raise DataError(f"{folder}: no shard (*.tar) in this folder")
-    return shards
-
-
-def list_members(shard: Path) -> list[tarfile.TarInfo]:
-    """The plain files in a shard, read from its headers alone.
-
-    A tar that was cut between two members, or whose next header is garbled, looks to :mod:`tarfile` as if it ended
-    there; only the blocks of zeros that end every tar tell it from a whole one.
-
-    Raises:
-        DataError: The shard is missing, cut short, garbled, compressed, or no tar.
-    """
-    try:
-        with tarfile.open(shard, "r:") as tar:
-            members = [member for member in tar if member.isfile()]
-            assert tar.fileobj is not None
-            tar.fileobj.seek(tar.offset)
-            end = tar.fileobj.read(tarfile.RECORDSIZE + tarfile.BLOCKSIZE)  # a record is the most that tars are padded
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise _unreadable(shard, error) from None
-    if len(end) < tarfile.BLOCKSIZE or end.strip(b"\0"):
-        raise _unreadable(shard, "it is cut short or garbled: no end marker after its last member")
-    return members
-
-
-def _unreadable(shard: Path, error: object) -> DataError:
-    reason = error.args[0] if isinstance(error, ValueError) and error.args else error
-    return DataError(
-        f"{shard}: the shard cannot be read ({reason}). It must be a plain, whole tar: write or copy it again"
-    )
 
 
 def write_shards(
@@ -71,11 +23,16 @@ def write_shards(
 ) -> list[Path]:
     """Write (key, mp4, questions about it) to ``folder/00000.tar`` and on; equal samples give equal bytes.
 
-    A clip is stored once however many questions it has. The folder appears when it is whole: a run that dies on the way
-    leaves ``folder.partial`` behind and no half of a dataset.
+    A clip is stored once however many questions it has. ``00000.index.json`` beside a shard says where its members lie.
+    The folder appears when it is whole: a run that dies on the way leaves ``folder.partial`` behind and no half of a
+    dataset.
+
+    Returns:
+        The shards, in order.
 
     Raises:
-        DataError: A key has a dot in its last part: what follows would be read back as an extension.
+        DataError: A key has a dot in its last part: what follows would be read back as an extension. Or it leads out of
+            its folder.
     """
     folder = Path(folder)
     partial = folder.with_name(folder.name + ".partial")
@@ -93,29 +50,8 @@ def write_shards(
             members = {f"q{i:0{width}}.json": record.to_json() for i, record in enumerate(records)}
             writer.write({"__key__": key, "mp4": mp4, **members})
         writer.close()
+    for shard in partial.glob("*.tar"):
+        write_shard_index(shard)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
-    return find_shards(folder)
-
-
-def stream_samples(folder: str | Path) -> Iterator[tuple[str, bytes, list[Record]]]:
-    """Read shards back in order, in one pass and without an index; the counterpart of :func:`write_shards`.
-
-    Raises:
-        DataError: A shard is truncated, or a record is wrong.
-    """
-    for shard in find_shards(folder):
-        list_members(shard)
-        for sample in _samples(shard):
-            names = sorted(n for n in sample if n == "json" or n.endswith(".json"))
-            where = f"{shard}: {sample['__key__']}"
-            yield sample["__key__"], sample.get("mp4", b""), [parse_record(sample[n], where) for n in names]
-
-
-def _samples(shard: Path) -> Iterator[dict[str, Any]]:
-    try:
-        with shard.open("rb") as file:
-            members = tar_file_iterator(file, skip_meta=None)  # a folder called __x__ is a folder like any other
-            yield from group_by_keys({**member, "__url__": str(shard)} for member in members)
-    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
-        raise _unreadable(shard, error) from None
+    return sorted(folder.glob("*.tar"))

@@ -28,29 +28,13 @@ class Prefix:
     Attributes:
         ids: [P] token ids, media placeholders expanded.
         position_ids: [3, P], M-RoPE: time, height, width.
-        video_features: [number of video tokens, H], what the vision tower made of the frames.
-        audio_features: [number of audio tokens, H], likewise for the sound.
+        features: [tokens of a kind, H], what the towers made of the media, by the kinds of ``media_token_ids``; what
+            the prompt does not show is left out.
     """
 
     ids: Tensor
     position_ids: Tensor
-    video_features: Tensor
-    audio_features: Tensor
-
-
-@dataclass(frozen=True)
-class MediaLimits:
-    """How media go into the towers.
-
-    Attributes:
-        min_pixels: Smaller frames are scaled up to this; the default is Qwen's for video.
-        max_pixels: Larger frames are scaled down to this; the default is Qwen's for video.
-        cache_mb: Bound of the store of encoded clips, in MB; it is used only while the towers are frozen.
-    """
-
-    min_pixels: int = 128 * 28 * 28
-    max_pixels: int = 768 * 28 * 28
-    cache_mb: int = 512
+    features: dict[str, Tensor]
 
 
 class ModelAdapter(ABC, nn.Module):
@@ -64,8 +48,8 @@ class ModelAdapter(ABC, nn.Module):
 
     @classmethod
     @abstractmethod
-    def from_pretrained(cls, path: str, dtype: str, attn_implementation: str, limits: MediaLimits) -> ModelAdapter:
-        """Load weights and processor from a folder or a hub id."""
+    def from_pretrained(cls, path: str, dtype: str, attn_implementation: str, cache_mb: int) -> ModelAdapter:
+        """Load weights and processor from a folder or a hub id; ``cache_mb`` bounds the store of encoded clips."""
 
     @abstractmethod
     def save_pretrained(self, folder: str | Path) -> None:
@@ -76,7 +60,7 @@ class ModelAdapter(ABC, nn.Module):
 
     @classmethod
     @abstractmethod
-    def from_skeleton(cls, folder: str, dtype: str, attn_implementation: str, limits: MediaLimits) -> ModelAdapter:
+    def from_skeleton(cls, folder: str, dtype: str, attn_implementation: str, cache_mb: int) -> ModelAdapter:
         """Build from configuration and processor alone; the weights come from a checkpoint and are not set yet."""
 
     @abstractmethod
@@ -86,7 +70,7 @@ class ModelAdapter(ABC, nn.Module):
     @property
     @abstractmethod
     def media_token_ids(self) -> dict[str, int]:
-        """``audio`` and ``video``: the id of the token that stands for one piece of each."""
+        """``audio``, ``video`` and ``image``: the id of the token that stands for one piece of each."""
 
     @abstractmethod
     def vocabulary_fingerprint(self) -> str:
@@ -97,13 +81,16 @@ class ModelAdapter(ABC, nn.Module):
         """The vision and audio encoders."""
 
     @abstractmethod
-    def tower_features(self, clips: Sequence[Clip]) -> list[tuple[Tensor, Tensor]]:
-        """(video [tokens, H], audio [tokens, H]) of each clip."""
+    def tower_features(self, clips: Sequence[Clip]) -> list[dict[str, Tensor]]:
+        """[tokens, H] of each clip, by the kinds of :attr:`media_token_ids` that it has."""
 
     @property
     @abstractmethod
     def tower_calls(self) -> dict[str, int]:
-        """``video`` and ``audio``: how many clips went through each tower so far; one taken from a store did not."""
+        """How many clips went through a tower so far, by the kinds of :attr:`media_token_ids`.
+
+        One taken from a store did not; a video with sound went through both towers.
+        """
 
     @abstractmethod
     def encode(self, prompts: Sequence[Prompt]) -> list[Prefix]:
@@ -206,14 +193,20 @@ def fingerprint(modules: Sequence[nn.Module]) -> str:
 MODELS: Registry[type[ModelAdapter]] = Registry("model type", "models")
 
 
-def load_adapter(path: str, dtype: str, attn_implementation: str, limits: MediaLimits) -> ModelAdapter:
+def load_adapter(path: str, dtype: str, attn_implementation: str, cache_mb: int) -> ModelAdapter:
     """The adapter for whatever model lies at ``path`` (a folder or a hub id), chosen by its ``model_type``.
+
+    Args:
+        path: Folder or hub id.
+        dtype: Of the weights: ``float32``, ``bfloat16``, or ``auto`` for the checkpoint's own.
+        attn_implementation: As transformers names it.
+        cache_mb: Bound of the store of encoded clips, in MB; it is used only while the towers are frozen.
 
     Raises:
         CheckpointError: There is no model at ``path``, or it cannot be read.
         UnknownNameError: No adapter for its model type.
     """
-    return _adapter_class(path).from_pretrained(path, dtype, attn_implementation, limits)
+    return _adapter_class(path).from_pretrained(path, dtype, attn_implementation, cache_mb)
 
 
 def _adapter_class(path: str) -> type[ModelAdapter]:
@@ -232,7 +225,7 @@ def pack_skeleton(adapter: ModelAdapter) -> dict[str, Tensor]:
         return {p.name: torch.frombuffer(bytearray(p.read_bytes()), dtype=torch.uint8) for p in Path(folder).iterdir()}
 
 
-def load_skeleton(files: dict[str, Tensor], dtype: str, attn_implementation: str, limits: MediaLimits) -> ModelAdapter:
+def load_skeleton(files: dict[str, Tensor], dtype: str, attn_implementation: str, cache_mb: int) -> ModelAdapter:
     """The adapter that :func:`pack_skeleton` packed, with weights yet to be loaded; needs no other file.
 
     Raises:
@@ -243,4 +236,4 @@ def load_skeleton(files: dict[str, Tensor], dtype: str, attn_implementation: str
             if Path(name).name != name:
                 raise CheckpointError(f"the checkpoint holds a file with a path in its name: {name!r}")
             (Path(folder) / name).write_bytes(content.numpy().tobytes())
-        return _adapter_class(folder).from_skeleton(folder, dtype, attn_implementation, limits)
+        return _adapter_class(folder).from_skeleton(folder, dtype, attn_implementation, cache_mb)

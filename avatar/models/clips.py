@@ -12,9 +12,17 @@ from transformers import Qwen2_5OmniThinkerForConditionalGeneration
 
 from avatar.cache import ByteCache
 from avatar.errors import DataError
-from avatar.models.base import MediaLimits
-from avatar.models.layout import Segment, bracket, interleave, video_positions
+from avatar.models.layout import (
+    MediaTokens,
+    Segment,
+    clip_segment,
+    even_step_positions,
+    picture_positions,
+    step_positions,
+)
 from avatar.types import Clip
+
+MOST_PIXELS = 2**40  # of a frame: no limit
 
 
 @dataclass(frozen=True)
@@ -23,36 +31,45 @@ class EncodedClip:
 
     Attributes:
         segment: Its tokens and their positions.
-        video: [video tokens, H]; none for sound alone.
-        audio: [audio tokens, H]; none for a silent clip.
+        features: [tokens, H] of ``video``, ``image`` or ``audio``, by the token whose place they take; only those that
+            the clip has.
     """
 
     segment: Segment
-    video: Tensor
-    audio: Tensor
+    features: dict[str, Tensor]
 
 
-def content_key(clip: Clip) -> tuple[str, bool, bool]:
-    """What a clip is told apart by: its key, and whether its frames and its sound are shown."""
-    return clip.key, clip.frames is not None, clip.audio is not None
+def content_key(clip: Clip) -> tuple[str, str, bool]:
+    """What a clip is told apart by: its key, what it is shown as, and whether its sound is heard."""
+    return clip.key, clip.kind, clip.audio is not None
 
 
 class ClipEncoder:
     """The vision and audio towers of a thinker, with their processor and a bounded store of what they gave.
 
+    Frames whose sides are multiples of a video token's, as the data give them, go into the tower as they are; others
+    are first scaled to the nearest multiple.
+
     Args:
         model: The thinker.
         processor: Its processor.
-        limits: Pixels of a frame, and how much of the encoded clips to hold.
+        cache_mb: Bound of the store, in MB.
 
     Attributes:
-        counts: How many clips have gone through the tower of ``video`` and that of ``audio``, each time counted.
+        counts: How many clips have gone through a tower as ``video``, ``image`` and ``audio``, each time counted; a
+            video with sound counts as both.
     """
 
-    def __init__(self, model: Qwen2_5OmniThinkerForConditionalGeneration, processor: Any, limits: MediaLimits) -> None:
-        self.model, self.processor, self.limits = model, processor, limits
-        self.cache = ByteCache(limits.cache_mb * 2**20)
-        self.counts = {"video": 0, "audio": 0}
+    def __init__(self, model: Qwen2_5OmniThinkerForConditionalGeneration, processor: Any, cache_mb: int) -> None:
+        self.model, self.processor = model, processor
+        self.cache = ByteCache(cache_mb * 2**20)
+        self.counts = {"video": 0, "image": 0, "audio": 0}
+        config, ids = model.config, processor.tokenizer.convert_tokens_to_ids
+        self.tokens = MediaTokens(
+            pieces={kind: getattr(config, f"{kind}_token_id") for kind in self.counts},
+            picture=(ids(processor.vision_bos_token), ids(processor.vision_eos_token)),
+            sound=(ids(processor.audio_bos_token), ids(processor.audio_eos_token)),
+        )
 
     def __call__(self, clips: Sequence[Clip], frozen: bool) -> list[EncodedClip]:
         """Encode ``clips``, each distinct one once: those of one key share their features and the graph behind them.
@@ -67,7 +84,8 @@ class ClipEncoder:
             One for each of ``clips``, in their order.
 
         Raises:
-            DataError: A clip has neither frames nor sound, or too little sound for one token.
+            DataError: A clip has nothing to encode, too little sound for one token, or times that do not fit its
+                frames.
         """
         distinct = {content_key(clip): clip for clip in clips}
         if frozen:
@@ -85,105 +103,141 @@ class ClipEncoder:
         if found is None:
             with torch.no_grad():
                 found = self._run_towers([clip])[0]
-            size = (found.video.numel() + found.audio.numel()) * found.video.element_size()
-            self.cache.put(key, found, size)
+            self.cache.put(key, found, sum(f.numel() * f.element_size() for f in found.features.values()))
         return found
 
     def _run_towers(self, clips: Sequence[Clip]) -> list[EncodedClip]:
         inputs = [self._process(clip) for clip in clips]
-        video = iter(self._video_features([i for i in inputs if "pixel_values_videos" in i]))
-        audio = iter(self._audio_features([i for i in inputs if "input_features" in i]))
-        nothing = torch.zeros(
-            0, self.model.config.text_config.hidden_size, dtype=self.model.dtype, device=self.model.device
-        )
-        return [
-            EncodedClip(
-                segment=self._segment(i),
-                video=next(video) if "pixel_values_videos" in i else nothing,
-                audio=next(audio) if "input_features" in i else nothing,
-            )
-            for i in inputs
-        ]
+        pictures = iter(self._look([i for i in inputs if "pixels" in i]))
+        sounds = iter(self._listen([i for i in inputs if "mel" in i]))
+        encoded = []
+        for clip, given in zip(clips, inputs, strict=True):
+            picture = {clip.kind: next(pictures)} if "pixels" in given else {}
+            sound = {"audio": next(sounds)} if "mel" in given else {}
+            self.counts.update({kind: self.counts[kind] + 1 for kind in picture | sound})
+            encoded.append(EncodedClip(self._segment(clip, given), picture | sound))
+        return encoded
 
-    def _segment(self, inputs: dict[str, Tensor]) -> Segment:
-        """Tokens as the processor wrote them; positions from the size of the video and the number of audio tokens."""
-        config, ids = self.model.config, inputs["input_ids"][0]
-        num_audio = int((ids == config.audio_token_id).sum())
-        media = torch.arange(num_audio).expand(3, -1)
-        has_video = "pixel_values_videos" in inputs
-        if has_video:
-            grid = inputs["video_grid_thw"][0].clone()
-            grid[1:] //= config.vision_config.spatial_merge_size
-            per_second = config.position_id_per_seconds
-            video = video_positions(grid, float(inputs["video_second_per_grid"][0]), per_second)
-            media = interleave(video, media, int(per_second * config.seconds_per_chunk))
-        num_ends = 2 if has_video and num_audio else 1
-        return Segment(ids, bracket(media, num_ends), "video" if has_video else "audio")
+    # -- tokens and positions ----------------------------------------------------------------------------------------
+
+    def _segment(self, clip: Clip, inputs: dict[str, Tensor]) -> Segment:
+        config = self.model.config
+        picture = torch.zeros(3, 0, dtype=torch.long)
+        if "grid" in inputs:
+            steps, rows, columns = inputs["grid"][0].tolist()
+            merge = config.vision_config.spatial_merge_size
+            picture = picture_positions(self._steps(clip, steps), rows // merge, columns // merge)
+        num_audio = self._num_audio(inputs["mask"]) if "mask" in inputs else 0
+        per_chunk = int(config.position_id_per_seconds * config.seconds_per_chunk)
+        return clip_segment(clip.kind, picture, num_audio, self.tokens, per_chunk)
+
+    def _steps(self, clip: Clip, steps: int) -> Tensor:
+        """[S] positions in time; a step is where its first frame is."""
+        per_second = self.model.config.position_id_per_seconds
+        per_step = self.processor.video_processor.temporal_patch_size
+        if clip.image:
+            return torch.zeros(1, dtype=torch.long)
+        if clip.times is None:
+            return even_step_positions(steps, per_step / clip.fps, per_second)
+        return step_positions(clip.times[::per_step], per_second)
+
+    def _num_audio(self, mask: Tensor) -> int:
+        """Tokens of a sound whose mel frames are marked."""
+        num = self.model.model.audio_tower._get_feat_extract_output_lengths(mask.sum())[1]
+        return int(num)
+
+    # -- what goes into the towers -----------------------------------------------------------------------------------
 
     def _process(self, clip: Clip) -> dict[str, Tensor]:
-        """What the processor makes of a clip and its placeholder."""
-        processor, config = self.processor, self.model.config
-        text = processor.audio_bos_token + processor.audio_token + processor.audio_eos_token
-        media: dict[str, Any] = {}
-        if clip.audio is not None:
-            media |= self._sound(clip.key, clip.audio, clip.sample_rate)
+        """``pixels`` [patches, D] with their ``grid`` [1, 3], and ``mel`` [1, bins, frames] with its ``mask``."""
+        if clip.frames is None and clip.audio is None:
+            raise DataError(f"{clip.key}: a clip needs frames, sound or both, but it has neither", "missing media")
+        inputs: dict[str, Tensor] = {}
         if clip.frames is not None:
-            text = processor.vision_bos_token + processor.video_token + processor.vision_eos_token
-            size = {"shortest_edge": self.limits.min_pixels, "longest_edge": self.limits.max_pixels}
-            media |= {
-                "videos": [clip.frames],
-                "videos_kwargs": {
-                    "do_sample_frames": False,
-                    "fps": clip.fps,
-                    "cap_pixels_per_frame": True,
-                    "size": size,
-                },
-                "seconds_per_chunk": float(config.seconds_per_chunk),
-                "position_id_per_seconds": config.position_id_per_seconds,
-            }
-            if clip.audio is not None:
-                media |= {"load_audio_from_video": True, "audio_from_video_indices": [0]}
-        if not media:
-            raise DataError(f"{clip.key}: a clip needs frames, sound or both, but it has neither")
-        with torch.autocast("cpu", enabled=False):  # the extractor of mel frames is written for fp32
-            return dict(processor(text=[text], return_tensors="pt", **media))
+            _check_frames(clip, clip.frames)
+            inputs |= self._pixels(clip.frames, clip.image)
+        if clip.audio is not None:
+            inputs |= self._mel(clip.key, clip.audio, clip.sample_rate)
+        return inputs
 
-    def _sound(self, key: str, audio: Tensor, sample_rate: int) -> dict[str, Any]:
+    def _pixels(self, frames: Tensor, image: bool) -> dict[str, Tensor]:
+        processor = self.processor.image_processor if image else self.processor.video_processor
+        factor = processor.patch_size * processor.merge_size
+        kwargs = {
+            "do_resize": any(side % factor for side in frames.shape[-2:]),
+            "size": {"shortest_edge": factor**2, "longest_edge": MOST_PIXELS},
+            "return_tensors": "pt",
+        }
+        if image:
+            made = processor(images=[frames[0]], **kwargs)
+            return {"pixels": made["pixel_values"], "grid": made["image_grid_thw"]}
+        made = processor(videos=[frames], do_sample_frames=False, cap_pixels_per_frame=False, **kwargs)
+        return {"pixels": made["pixel_values_videos"], "grid": made["video_grid_thw"]}
+
+    def _mel(self, key: str, audio: Tensor, sample_rate: int) -> dict[str, Tensor]:
         hop = self.processor.feature_extractor.hop_length
         if len(audio) <= 2 * hop:  # three mel frames make the first token
             raise DataError(
                 f"{key}: a sound needs more than {2 * hop} samples for its first token, but it has {len(audio)}; "
-                "leave it out, or take a longer clip"
+                "leave it out, or take a longer clip",
+                "sound too short" if len(audio) else "no sound",
             )
         # The whole sound and no more: chunk_length would pad it to 300 s. One hop of silence is added, which is masked:
         # the window of the last frame reaches past the end, and would see the sound reflected there instead.
         length = -(-len(audio) // hop) * hop + hop
-        kwargs = {"max_length": length, "truncation": False, "sampling_rate": sample_rate}
-        return {"audio": [audio.numpy()], "audio_kwargs": kwargs}
+        with torch.autocast("cpu", enabled=False):  # the extractor is written for fp32
+            made = self.processor.feature_extractor(
+                [audio.numpy()],
+                padding="max_length",
+                max_length=length,
+                truncation=False,
+                sampling_rate=sample_rate,
+                return_attention_mask=True,
+                return_tensors="pt",
+            )
+        if not self._num_audio(made["attention_mask"]):
+            raise DataError(f"{key}: the clip has sound, but no audio token came of it", "no sound")
+        return {"mel": made["input_features"], "mask": made["attention_mask"]}
 
-    def _video_features(self, inputs: list[dict[str, Tensor]]) -> list[Tensor]:
+    # -- the towers --------------------------------------------------------------------------------------------------
+
+    def _look(self, inputs: list[dict[str, Tensor]]) -> list[Tensor]:
+        """[tokens, H] of each picture; to the tower an image is a video of one step."""
         if not inputs:
             return []
-        self.counts["video"] += len(inputs)
         device, dtype = self.model.device, self.model.dtype
-        pixels = torch.cat([i["pixel_values_videos"] for i in inputs]).to(device, dtype)
-        grids = torch.cat([i["video_grid_thw"] for i in inputs]).to(device)
+        pixels = torch.cat([i["pixels"] for i in inputs]).to(device, dtype)
+        grids = torch.cat([i["grid"] for i in inputs]).to(device)
         features = self.model.get_video_features(pixels, grids).pooler_output
         features = torch.cat(list(features)) if isinstance(features, (tuple, list)) else features
         merge = self.model.config.vision_config.spatial_merge_size**2
         return list(features.split((grids.prod(-1) // merge).tolist()))
 
-    def _audio_features(self, inputs: list[dict[str, Tensor]]) -> list[Tensor]:
+    def _listen(self, inputs: list[dict[str, Tensor]]) -> list[Tensor]:
+        """[tokens, H] of each sound."""
         if not inputs:
             return []
-        self.counts["audio"] += len(inputs)
-        longest = max(i["input_features"].shape[-1] for i in inputs)
+        longest = max(i["mel"].shape[-1] for i in inputs)
 
         def stack(name: str) -> Tensor:
             return torch.cat([nn.functional.pad(i[name], (0, longest - i[name].shape[-1])) for i in inputs])
 
-        mel = stack("input_features").to(self.model.device, self.model.dtype)
-        mask = stack("feature_attention_mask").to(self.model.device)
+        mel, mask = stack("mel").to(self.model.device, self.model.dtype), stack("mask").to(self.model.device)
         features = self.model.get_audio_features(mel, feature_attention_mask=mask).last_hidden_state
-        lengths = [int((i["input_ids"] == self.model.config.audio_token_id).sum()) for i in inputs]
+        lengths = [self._num_audio(i["mask"]) for i in inputs]
         return list(features.reshape(-1, features.shape[-1]).split(lengths))
+
+
+def _check_frames(clip: Clip, frames: Tensor) -> None:
+    if not len(frames):
+        raise DataError(f"{clip.key}: the clip has a picture, but no frames", "no picture")
+    if clip.image and (len(frames) > 1 or clip.audio is not None):
+        sound = "no sound" if clip.audio is None else "sound"
+        raise DataError(f"{clip.key}: an image is one frame without sound, but this has {len(frames)} and {sound}")
+    if clip.times is None or clip.image:
+        return
+    if clip.times.shape != frames.shape[:1] or not (clip.times.diff(prepend=torch.zeros(1)) >= 0).all():
+        raise DataError(
+            f"{clip.key}: times must give each of {len(frames)} frames its second, from 0 on and in order, "
+            f"but they are {clip.times.tolist()}"
+        )

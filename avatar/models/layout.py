@@ -2,10 +2,11 @@ r"""Where the tokens of a prompt sit: text, clip, text, clip, ..., text, each wi
 
 A position is three numbers, time, height and width (M-RoPE). The positions of a segment start at 0, and in a prompt it
 begins one after the last position of the segment before it, so a clip is laid out once, whatever prompt it is shown in.
-This gives the integers of transformers' ``get_rope_index`` wherever that can say it, and goes on where it cannot:
-``use_audio_in_video`` is one flag for a prompt, a segment needs none.
+A clip's own times say where its frames sit, and which sound they stand beside. Where they are evenly spaced this gives
+the tokens of transformers' processor and the integers of its ``get_rope_index``, and it goes on where these cannot:
+``use_audio_in_video`` is one flag for a prompt and ``fps`` one rate, a segment needs neither.
 
-Shapes: P tokens of a prompt, L of a segment, V video tokens, A audio tokens, M = V + A.
+Shapes: P tokens of a prompt, L of a segment, S steps in time, V tokens of a picture, A of a sound, M = V + A.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from torch import Tensor
 
 from avatar.errors import DataError
 
+TOLERANCE = 1e-3  # positions: 0.28 s at 25 a second is 7 in decimals, and a hair less in binary
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -27,7 +30,7 @@ class Segment:
         ids: [L] token ids; of a clip, those that take the place of its ``<bos> placeholder <eos>``.
         position_ids: [3, L], M-RoPE positions from 0.
         kind: ``text``, or the placeholder that stands for the clip: ``video`` for frames with or without sound,
-            ``audio`` for sound alone.
+            ``image`` for a still picture, ``audio`` for sound alone.
     """
 
     ids: Tensor
@@ -35,41 +38,64 @@ class Segment:
     kind: str = "text"
 
 
-def video_positions(grid: Tensor, seconds_per_grid: float, per_second: float) -> Tensor:
-    r"""Positions of video tokens, earliest first, then by row, then by column.
+@dataclass(frozen=True)
+class MediaTokens:
+    """Ids of what a clip is written in.
 
-    .. math:: p_{t,h,w} = (\lfloor t s r \rfloor, h, w)
+    Attributes:
+        pieces: Of ``video``, ``image`` and ``audio``, the token that stands for one piece.
+        picture: What opens and closes a picture, moving or still.
+        sound: What opens and closes a sound.
+    """
 
-    The product is taken in fp32, as transformers does: in other precision some rates of frames are floored otherwise.
+    pieces: Mapping[str, int]
+    picture: tuple[int, int]
+    sound: tuple[int, int]
+
+
+def step_positions(seconds: Tensor, per_second: float) -> Tensor:
+    r"""Positions in time from true times.
+
+    .. math:: p_i = \lfloor s_i r \rfloor
+
+    What lies less than ``TOLERANCE`` below a position counts as that position.
 
     Args:
-        grid: [3] numbers of tokens: steps in time, rows, columns.
-        seconds_per_grid: s, duration of one step.
+        seconds: [S] float64 s, from the clip's start.
         per_second: r, positions that a second takes.
 
     Returns:
-        [3, V].
+        [S].
     """
-    steps, rows, columns = (torch.arange(n) for n in grid.tolist())
-    times = (steps * torch.tensor(seconds_per_grid) * per_second).long()
-    return torch.stack(torch.meshgrid(times, rows, columns, indexing="ij")).flatten(1)
+    return (seconds.double() * per_second + TOLERANCE).floor().long()
 
 
-def interleave(video: Tensor, audio: Tensor, per_chunk: int) -> Tensor:
-    """Positions of a video with its sound, by chunks of time: the video tokens of a chunk, then its audio tokens.
+def even_step_positions(steps: int, seconds_per_step: float, per_second: float) -> Tensor:
+    """[S] positions of steps that follow each other evenly from 0 on, in fp32 and floored without tolerance.
 
-    With one of the two empty this is the other.
+    So transformers computes them, and so some rates of frames are floored otherwise than by :func:`step_positions`.
+    """
+    return (torch.arange(steps) * torch.tensor(seconds_per_step) * per_second).long()
+
+
+def picture_positions(steps: Tensor, rows: int, columns: int) -> Tensor:
+    """[3, V] positions of the tokens of a picture from those of its [S] steps: by time, then by row, then by column."""
+    axes = (steps, torch.arange(rows), torch.arange(columns))
+    return torch.stack(torch.meshgrid(*axes, indexing="ij")).flatten(1)
+
+
+def media_order(picture: Tensor, sound: Tensor, per_chunk: int) -> Tensor:
+    """In which order the tokens of a picture and its sound are written: the picture of a chunk of time, then its sound.
 
     Args:
-        video: [3, V].
-        audio: [3, A].
+        picture: [V] positions in time.
+        sound: [A] likewise.
         per_chunk: Positions that a chunk takes.
 
     Returns:
-        [3, M], in the order of the tokens that the processor writes.
+        [M] indices into picture and sound end to end.
     """
-    order = torch.cat([2 * _chunks(video[0], per_chunk), 2 * _chunks(audio[0], per_chunk) + 1])
-    return torch.cat([video, audio], 1)[:, order.argsort(stable=True)]
+    return torch.cat([2 * _chunks(picture, per_chunk), 2 * _chunks(sound, per_chunk) + 1]).argsort(stable=True)
 
 
 def _chunks(times: Tensor, per_chunk: int) -> Tensor:
@@ -78,10 +104,31 @@ def _chunks(times: Tensor, per_chunk: int) -> Tensor:
     .. math:: c_i = \min(\lfloor t_i / k \rfloor, c_{i-1} + 1)
 
     From one token to the next it grows by at most one, as in transformers: where a step in time is longer than a chunk,
-    tokens of one step fall into several chunks.
+    tokens of one step fall into several chunks, and stand before the sound of their time.
     """
     place = torch.arange(len(times))
     return (times // per_chunk - place).cummin(0).values + place
+
+
+def clip_segment(kind: str, picture: Tensor, num_audio: int, tokens: MediaTokens, per_chunk: int) -> Segment:
+    """The tokens of a clip and their positions.
+
+    Args:
+        kind: ``video``, ``image`` or ``audio``.
+        picture: [3, V] positions from 0; V is 0 for sound alone.
+        num_audio: A, each token of sound taking one position from 0 on; 0 for a silent clip.
+        tokens: Ids to write it in.
+        per_chunk: Positions that a chunk of time takes.
+    """
+    sound = torch.arange(num_audio).expand(3, -1)
+    order = media_order(picture[0], sound[0], per_chunk)
+    pieces = torch.tensor([tokens.pieces[kind], tokens.pieces["audio"]])
+    ids = pieces.repeat_interleave(torch.tensor([picture.shape[1], num_audio]))[order]
+    ends = [pair for pair, n in ((tokens.picture, picture.shape[1]), (tokens.sound, num_audio)) if n]
+    opening = torch.tensor([opens for opens, _ in ends])
+    closing = torch.tensor([closes for _, closes in reversed(ends)])
+    positions = bracket(torch.cat([picture, sound], 1)[:, order], len(ends))
+    return Segment(torch.cat([opening, ids, closing]), positions, kind)
 
 
 def bracket(media: Tensor, num_ends: int) -> Tensor:
@@ -135,7 +182,8 @@ def lay_out(ids: Tensor, clips: Sequence[Segment], media_ids: Mapping[str, int],
     if found != wanted:
         raise DataError(
             f"{key}: the messages have placeholders for [{', '.join(wanted)}], but the clips are "
-            f"[{', '.join(found)}]; 'video' stands for a clip with frames, 'audio' for one of sound alone, in order"
+            f"[{', '.join(found)}]; 'video' stands for a clip with frames, 'image' for a still picture and 'audio' for "
+            "sound alone, in order"
         )
     segments, end = [], 0
     for place, clip in zip(places, clips, strict=True):

@@ -19,7 +19,7 @@ from transformers.initialization import no_init_weights
 
 from avatar.cache import ByteCache
 from avatar.errors import CheckpointError
-from avatar.models.base import MODELS, MediaLimits, ModelAdapter, Prefix
+from avatar.models.base import MODELS, ModelAdapter, Prefix
 from avatar.models.clips import ClipEncoder, EncodedClip, content_key
 from avatar.models.head import chosen_logprobs, chosen_logprobs_and_entropy, vocabulary_logprobs
 from avatar.models.layout import Segment, lay_out
@@ -39,15 +39,13 @@ class OmniAdapter(ModelAdapter):
     Args:
         model: The thinker.
         processor: Its processor, tokenizer included.
-        limits: Pixels of a frame, and how much of the encoded clips to hold.
+        cache_mb: Bound of the store of encoded clips, in MB.
     """
 
-    def __init__(
-        self, model: Qwen2_5OmniThinkerForConditionalGeneration, processor: Any, limits: MediaLimits | None = None
-    ) -> None:
+    def __init__(self, model: Qwen2_5OmniThinkerForConditionalGeneration, processor: Any, cache_mb: int = 512) -> None:
         super().__init__()
-        self.model, self.processor, self.limits = model, processor, limits or MediaLimits()
-        self.clips = ClipEncoder(model, processor, self.limits)
+        self.model, self.processor = model, processor
+        self.clips = ClipEncoder(model, processor, cache_mb)
         self.layouts = ByteCache(64 * 2**20)  # token ids and positions by text and clips: weights play no part in them
         tokenizer, config = processor.tokenizer, model.config
         self.eos_id: int = tokenizer.eos_token_id
@@ -58,7 +56,7 @@ class OmniAdapter(ModelAdapter):
         self.text = text_pass(model.model.language_model)
 
     @classmethod
-    def from_pretrained(cls, path: str, dtype: str, attn_implementation: str, limits: MediaLimits) -> OmniAdapter:
+    def from_pretrained(cls, path: str, dtype: str, attn_implementation: str, cache_mb: int) -> OmniAdapter:
         """Load a thinker, or the thinker of a full Qwen2.5-Omni, from a folder or a hub id.
 
         Raises:
@@ -77,17 +75,17 @@ class OmniAdapter(ModelAdapter):
             raise CheckpointError(f"{path}: the model cannot be loaded ({str(error).splitlines()[0]})") from None
         if missing := sorted(info["missing_keys"]):
             raise CheckpointError(f"{path}: {len(missing)} weights are missing, the first is {missing[0]!r}")
-        return cls(model, processor, limits)
+        return cls(model, processor, cache_mb)
 
     @classmethod
-    def from_skeleton(cls, folder: str, dtype: str, attn_implementation: str, limits: MediaLimits) -> OmniAdapter:
+    def from_skeleton(cls, folder: str, dtype: str, attn_implementation: str, cache_mb: int) -> OmniAdapter:
         """A thinker whose weights a checkpoint will set."""
         config = AutoConfig.from_pretrained(folder)
         config._attn_implementation = attn_implementation
         chosen = config.dtype if dtype == "auto" else getattr(torch, dtype)
         with no_init_weights():
             model = Qwen2_5OmniThinkerForConditionalGeneration(config).to(chosen)
-        return cls(model, AutoProcessor.from_pretrained(folder), limits)
+        return cls(model, AutoProcessor.from_pretrained(folder), cache_mb)
 
     def save_skeleton(self, folder: str | Path) -> None:
         """Write config, tokenizer and processor."""
@@ -101,8 +99,8 @@ class OmniAdapter(ModelAdapter):
 
     @property
     def media_token_ids(self) -> dict[str, int]:
-        """Placeholders of sound and picture."""
-        return {"audio": self.model.config.audio_token_id, "video": self.model.config.video_token_id}
+        """Placeholders of sound, of video and of still pictures."""
+        return dict(self.clips.tokens.pieces)
 
     def vocabulary_fingerprint(self) -> str:
         """Of the tokenizer, added tokens included."""
@@ -120,9 +118,9 @@ class OmniAdapter(ModelAdapter):
         """Counted by :class:`ClipEncoder`."""
         return dict(self.clips.counts)
 
-    def tower_features(self, clips: Sequence[Clip]) -> list[tuple[Tensor, Tensor]]:
-        """(video [tokens, H], audio [tokens, H]) of each clip; while the towers learn, all in one pass through each."""
-        return [(encoded.video, encoded.audio) for encoded in self.clips(clips, self.towers_frozen)]
+    def tower_features(self, clips: Sequence[Clip]) -> list[dict[str, Tensor]]:
+        """[tokens, H] of each clip by kind; while the towers learn, all in one pass through each."""
+        return [encoded.features for encoded in self.clips(clips, self.towers_frozen)]
 
     def encode(self, prompts: Sequence[Prompt]) -> list[Prefix]:
         """Tokens, positions and media features of each prompt.
@@ -135,12 +133,11 @@ class OmniAdapter(ModelAdapter):
 
     def _prefix(self, prompt: Prompt, clips: Sequence[EncodedClip]) -> Prefix:
         layout = self._layout(prompt, [clip.segment for clip in clips])
-        hidden = torch.zeros(0, self.model.config.text_config.hidden_size, dtype=self.model.dtype, device=self.device)
+        by_kind = {kind: [c.features[kind] for c in clips if kind in c.features] for kind in self.media_token_ids}
         return Prefix(
             ids=layout.ids.to(self.device),
             position_ids=layout.position_ids.to(self.device),
-            video_features=torch.cat([hidden, *(c.video for c in clips)]),
-            audio_features=torch.cat([hidden, *(c.audio for c in clips)]),
+            features={kind: torch.cat(features) for kind, features in by_kind.items() if features},
         )
 
     def _layout(self, prompt: Prompt, clips: Sequence[Segment]) -> Segment:
@@ -149,8 +146,7 @@ class OmniAdapter(ModelAdapter):
         key = (text, *(content_key(clip) for clip in prompt.clips))
         layout: Segment | None = self.layouts.get(key)
         if layout is None:
-            kinds = {**self.media_token_ids, "image": self.model.config.image_token_id}
-            layout = lay_out(self._tokenize(text), clips, kinds, prompt.key)
+            layout = lay_out(self._tokenize(text), clips, self.media_token_ids, prompt.key)
             self.layouts.put(key, layout, 32 * len(layout.ids))
         return layout
 
@@ -275,8 +271,8 @@ class OmniAdapter(ModelAdapter):
 
     def _embed(self, prefix: Prefix) -> Embedded:
         embeds = self.model.get_input_embeddings()(prefix.ids)
-        for name, features in (("video", prefix.video_features), ("audio", prefix.audio_features)):
-            here = prefix.ids == getattr(self.model.config, f"{name}_token_id")
+        for kind, features in prefix.features.items():
+            here = prefix.ids == self.media_token_ids[kind]
             embeds = embeds.masked_scatter(here[:, None], features.to(embeds.dtype))
         return Embedded(embeds, prefix.position_ids)
 

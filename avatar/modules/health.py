@@ -87,7 +87,8 @@ class Window:
     def add(self, module: RLModule) -> None:
         """Take in the step that ``module`` has just made."""
         rollout = module.rollout
-        assert rollout is not None
+        if rollout is None:  # it stood by: none of its records could be read
+            return
         for i, value in enumerate(rollout.estimates.tolist()):
             side = self.fresh if i < len(rollout.completions) else self.replayed
             side[bisect_right(ADVANTAGE_EDGES, value)] += 1

@@ -34,10 +34,12 @@ class Perception(nn.Module):
     def forward(self, adapter: ModelAdapter, prompts: list[Prompt]) -> tuple[Tensor, dict[str, Tensor]]:
         """Cross-entropy of both probes over the tokens of a batch, and the share each gets right."""
         features = adapter.tower_features([clip for prompt in prompts for clip in prompt.clips])
-        loss = torch.zeros((), device=features[0][0].device)
+        loss = torch.zeros((), device=self.video.weight.device)
         metrics = {}
-        for i, (name, probe) in enumerate((("video", self.video), ("audio", self.audio))):
-            logits = probe(torch.cat([f[i] for f in features]).float())  # [tokens, classes]
+        for name, probe in (("video", self.video), ("audio", self.audio)):
+            nothing = probe.weight.new_zeros(0, probe.in_features)
+            seen = torch.cat([nothing, *(f[name].float() for f in features if name in f)])
+            logits = probe(seen)  # [tokens, classes]
             labels = torch.tensor([c for p in prompts for c in _labels(p, f"{name}_labels")], device=logits.device)
             if len(labels) != len(logits):
                 raise DataError(f"{prompts[0].key}: {len(labels)} {name}_labels in the batch for {len(logits)} tokens")

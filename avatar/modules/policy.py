@@ -8,7 +8,7 @@ from operator import attrgetter
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from avatar.models.base import MediaLimits, ModelAdapter, Prefix, load_adapter, load_skeleton
+from avatar.models.base import ModelAdapter, Prefix, load_adapter, load_skeleton
 from avatar.models.lora import LoRA, is_lora
 from avatar.types import Prompt
 
@@ -22,8 +22,6 @@ class Policy(LightningModule):
         attn_implementation: As transformers names it.
         freeze_towers: Keep the vision and audio towers as they are; encoded clips are then computed once and held. With
             ``lora`` it is ``lora.targets`` that decides.
-        min_pixels: Smaller frames are scaled up to this.
-        max_pixels: Larger frames are scaled down to this.
         cache_mb: Bound of the store of encoded clips, in MB.
         gradient_checkpointing: Compute activations of the text model again in the backward pass, in place of keeping
             them: about a third more time for a fraction of the memory.
@@ -41,8 +39,6 @@ class Policy(LightningModule):
         dtype: str = "auto",
         attn_implementation: str = "sdpa",
         freeze_towers: bool = True,
-        min_pixels: int = 128 * 28 * 28,
-        max_pixels: int = 768 * 28 * 28,
         cache_mb: int = 512,
         gradient_checkpointing: bool = False,
         lora: LoRA | None = None,
@@ -50,7 +46,7 @@ class Policy(LightningModule):
         super().__init__()
         self.path, self.dtype_name, self.attn_implementation = path, dtype, attn_implementation
         self.freeze_towers = freeze_towers
-        self.limits = MediaLimits(min_pixels, max_pixels, cache_mb)
+        self.cache_mb = cache_mb
         self.gradient_checkpointing, self.lora = gradient_checkpointing, lora
         self.base_fingerprint: str | None = None
         self.skeleton: dict[str, Tensor] | None = None
@@ -64,7 +60,7 @@ class Policy(LightningModule):
         """
         if hasattr(self, "adapter"):
             return
-        how = (self.dtype_name, self.attn_implementation, self.limits)
+        how = (self.dtype_name, self.attn_implementation, self.cache_mb)
         self.adapter = load_skeleton(self.skeleton, *how) if self.skeleton else load_adapter(self.path, *how)
         if self.lora:
             self.adapter.add_lora(self.lora)

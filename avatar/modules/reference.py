@@ -35,10 +35,10 @@ class Reference(Policy):
         self._lender: tuple[Policy, ...] = ()  # in a tuple, or its weights would be registered here once more
 
     def follow(self, policy: Policy) -> None:
-        """Take path and dtype from ``policy`` where they were not given, and see clips at its size."""
+        """Take path and dtype from ``policy`` where they were not given, and hold as much of the clips."""
         if policy.lora and not self.path and self.dtype_name in ("", policy.dtype_name):
             self._lender = (policy,)
-        self.limits = policy.limits
+        self.cache_mb = policy.cache_mb
         self.path, self.dtype_name = self.path or policy.path, self.dtype_name or policy.dtype_name
 
     def configure_model(self) -> None:

@@ -26,8 +26,8 @@ from avatar.modules.mixing import Placed, Posed, place, pose, replayed_experienc
 from avatar.modules.policy import Policy
 from avatar.modules.reference import Reference
 from avatar.modules.rollout import Rollout, hint_metrics, replay_metrics, rollout_metrics, visits_of
-from avatar.modules.steps import of_all_ranks, part_norms, step_seed
-from avatar.replay import HintTrigger, Memory, Replay
+from avatar.modules.steps import of_all_ranks, part_norms, step_seed, zero_loss
+from avatar.replay import HintTrigger, Memory, Replay, Visit
 from avatar.rewards import Accuracy, Format, Reward, score
 from avatar.rollouts import HFEngine, RolloutEngine
 from avatar.types import Completion, Experience, Prompt, Sampling, join_rows, pad_rows
@@ -142,8 +142,14 @@ class RLModule(EvaluationModule):
     # -- one step ----------------------------------------------------------------------------------------------------
 
     def training_step(self, batch: list[Prompt], batch_idx: int) -> None:
-        """Generate, reward, mix in what is replayed, update, and remember, on one batch of prompts."""
+        """Generate, reward, mix in what is replayed, update, and remember, on one batch of prompts.
+
+        Where several processes train in step, a batch may be empty, see :class:`PromptLoader`.
+        """
         self._seconds, step, towers_before = {}, self.global_step + 1, self._tower_calls()
+        if not batch:
+            self._stand_by(step)
+            return
         posed = pose(batch, self.memory, self.num_generations)
         prefixes = self._encode(posed.prompts)
         completions, index = self._generate(prefixes, posed.nums, len(batch), step)
@@ -171,7 +177,8 @@ class RLModule(EvaluationModule):
             if update and not self.policy.adapter.towers_frozen:  # they have moved, and their graph is gone
                 prefixes = self._encode(posed.prompts + placed.extra)
             metrics |= self._update(prefixes, self.rollout, alpha)
-        self._remember(self.rollout)
+        visits = visits_of(self.rollout, self.memory.replay)
+        self._remember(visits, bool(placed.entries), len(completions), placed.unreadable)
         self.metrics = metrics
         runs = {k: (n - towers_before[k]) / len(prefixes) for k, n in self._tower_calls().items()}
         self._log({**metrics, **{f"encode/{k}_runs_per_prompt": share for k, share in runs.items()}})
@@ -233,27 +240,39 @@ class RLModule(EvaluationModule):
         stored = [e.ref_logprobs for e in placed.entries if e.ref_logprobs is not None]
         return join_rows(ref_logprobs, pad_rows(stored).to(self.device))
 
+    def _stand_by(self, step: int) -> None:
+        """Take part in the others' step with nothing to add."""
+        self.rollout, self.metrics = None, {}
+        for _ in range(self.updates_per_rollout):
+            self._descend(zero_loss(self.policy.parameters()), step)
+        self._remember([], False, 0, {})
+
     def _update(self, prefixes: list[Prefix], rollout: Rollout, alpha: float) -> dict[str, Any]:
         """One optimizer step."""
         losses, metrics = self._losses(prefixes, rollout, alpha)
-        optimizer, scheduler = self.optimizers(), self.lr_schedulers()
         with self._clock("update"):
-            optimizer.zero_grad()  # type: ignore[union-attr]
             apart = self._replayed_gradient(losses) if rollout.entries else {}
-            self.manual_backward(losses.total)
-            parameters = [p for p in self.policy.parameters() if p.grad is not None]
-            metrics |= part_norms(parameters, apart)
-            norm = torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
-            if not norm.isfinite():
-                raise AvatarError(
-                    f"step {rollout.step}: the norm of the gradient is {float(norm)}, so this step is not taken; the "
-                    "last checkpoint is from before it. Try a lower learning rate, or objective.max_replayed_ratio"
-                )
-            learning_rate = optimizer.param_groups[0]["lr"]  # type: ignore[union-attr]
-            optimizer.step()  # type: ignore[union-attr]
-            if scheduler is not None:
-                scheduler.step()  # type: ignore[union-attr, call-arg]
-        return metrics | {"loss": losses.total.detach(), "grad_norm": norm, "learning_rate": learning_rate}
+            metrics |= self._descend(losses.total, rollout.step, apart)
+        return metrics | {"loss": losses.total.detach()}
+
+    def _descend(self, loss: Tensor, step: int, apart: dict[Tensor, Tensor] | None = None) -> dict[str, Any]:
+        """Down the gradient of ``loss``, clipped; ``apart`` is that of its replayed part, where it was taken."""
+        optimizer, scheduler = self.optimizers(), self.lr_schedulers()
+        optimizer.zero_grad()  # type: ignore[union-attr]
+        self.manual_backward(loss)
+        parameters = [p for p in self.policy.parameters() if p.grad is not None]
+        metrics: dict[str, Any] = {**part_norms(parameters, apart or {})}
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
+        if not norm.isfinite():
+            raise AvatarError(
+                f"step {step}: the norm of the gradient is {float(norm)}, so this step is not taken; the "
+                "last checkpoint is from before it. Try a lower learning rate, or objective.max_replayed_ratio"
+            )
+        learning_rate = optimizer.param_groups[0]["lr"]  # type: ignore[union-attr]
+        optimizer.step()  # type: ignore[union-attr]
+        if scheduler is not None:
+            scheduler.step()  # type: ignore[union-attr, call-arg]
+        return metrics | {"grad_norm": norm, "learning_rate": learning_rate}
 
     def _losses(self, prefixes: list[Prefix], rollout: Rollout, alpha: float) -> tuple[Losses, dict[str, Any]]:
         """See :class:`Objective`; completions not valid are left out."""
@@ -282,15 +301,16 @@ class RLModule(EvaluationModule):
         gradients = torch.autograd.grad(losses.replayed, parameters, retain_graph=True, allow_unused=True)
         return {p: g for p, g in zip(parameters, gradients, strict=True) if g is not None}
 
-    def _remember(self, rollout: Rollout) -> None:
-        """Count, record rewards and store completions, those of all ranks in one order."""
-        mine = (
-            visits_of(rollout, self.memory.replay),
-            bool(rollout.entries),
-            len(rollout.completions),
-            rollout.unreadable,
-        )
-        ranks = of_all_ranks([mine])
+    def _remember(self, visits: list[Visit], replayed: bool, num: int, unreadable: dict[str, str]) -> None:
+        """Count, record rewards and store completions, those of all ranks in one order.
+
+        Args:
+            visits: What was seen of each prompt of this process.
+            replayed: Whether it replayed anything.
+            num: How many completions it generated.
+            unreadable: Prompts whose clips are gone, and why.
+        """
+        ranks = of_all_ranks([(visits, replayed, num, unreadable)])
         for key, reason in (item for *_, unreadable in ranks for item in unreadable.items()):
             rank_zero_warn(f"{reason}; its stored completions are dropped from the replay buffer")
             self.memory.buffer.drop_prompt(key)  # type: ignore[union-attr]
@@ -325,7 +345,8 @@ class RLModule(EvaluationModule):
         memory = {"memory/rss_mb": psutil.Process().memory_info().rss / 2**20}
         if self.device.type == "cuda":
             memory["memory/gpu_mb"] = torch.cuda.max_memory_allocated(self.device) / 2**20
-        counts = {"completions/generated": float(self.num_generated)}
+        skipped = getattr(self.trainer.datamodule, "failures", {})  # type: ignore[attr-defined]
+        counts = {"completions/generated": float(self.num_generated), "data/skipped": float(len(skipped))}
         self.log_step({**metrics, **counts, **self._seconds, **memory}, self.global_step)
         self.log("reward", metrics.get("reward/mean", torch.nan), prog_bar=True, logger=False)
 

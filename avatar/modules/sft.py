@@ -12,6 +12,7 @@ from avatar.errors import DataError
 from avatar.modules.evaluation import EvaluationModule
 from avatar.modules.perception import Perception
 from avatar.modules.policy import Policy
+from avatar.modules.steps import zero_loss
 from avatar.types import Prompt
 
 
@@ -53,8 +54,11 @@ class SFTModule(EvaluationModule):
         return teaching
 
     def training_step(self, batch: list[Prompt], batch_idx: int) -> Tensor:
-        """Loss of one batch."""
-        if self._set_towers():
+        """Loss of one batch; 0 where all its records could not be read, while other processes train in step."""
+        teaching = self._set_towers()
+        if not batch:
+            return zero_loss(self.parameters())
+        if teaching:
             assert self.perception is not None
             loss, metrics = self.perception(self.policy.adapter, batch)
         else:

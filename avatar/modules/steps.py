@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TypeVar
 
 import torch
@@ -22,6 +23,15 @@ def of_all_ranks(items: list[T]) -> list[T]:
     gathered: list[list[T]] = [[] for _ in range(torch.distributed.get_world_size())]
     torch.distributed.all_gather_object(gathered, items)
     return [item for rank in gathered for item in rank]
+
+
+def zero_loss(parameters: Iterable[Tensor]) -> Tensor:
+    """0, with a gradient of 0 for every parameter that takes one.
+
+    What a process adds to a step that all take together, when none of its records could be read: without it the others
+    would wait for its gradients for ever.
+    """
+    return torch.stack([(parameter * 0).sum() for parameter in parameters if parameter.requires_grad]).sum()
 
 
 def part_norms(parameters: list[Tensor], replayed: dict[Tensor, Tensor]) -> dict[str, Tensor]:

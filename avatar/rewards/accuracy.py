@@ -7,15 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from avatar.answers import gold_answer, parse_answer, same_answer
+from avatar.answers import is_right
 from avatar.rewards.base import REWARDS, Reward, Scored
 from avatar.types import Completion, Prompt
 
 
 def is_correct(text: str, prompt: Prompt) -> bool:
     """Whether the answer parsed from ``text`` is the gold one; an unparsed answer is not."""
-    parsed = parse_answer(text, prompt.problem_type, prompt.options)
-    return same_answer(parsed.value, gold_answer(prompt.answer, prompt.problem_type, prompt.options))
+    return is_right(text, prompt.answer, prompt.problem_type, prompt.options)
 
 
 @REWARDS.register()

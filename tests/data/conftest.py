@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import io
+import re
 import tarfile
+import threading
 from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import torch
 from torchcodec.encoders import Encoder
 
-from avatar.data.media import encode_mp4
+from avatar.data.encode import encode_mp4
 from avatar.data.micro import draw_split, render_frames, render_mp4
-from avatar.data.schema import Record
+from avatar.data.schema import Record, parse_record
 from avatar.data.shards import write_shards
 
 NUM_CLIPS, CLIPS_PER_SHARD = 5, 2  # 3 shards; 5 clips x 5 questions = 25 records
@@ -65,6 +69,89 @@ def make_tar(tmp_path):
         return tmp_path / folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def streamed():
+    """Read shards in one pass by webdataset, which knows nothing of our index: [(sample, mp4, records)]."""
+    from webdataset.tariterators import group_by_keys, tar_file_iterator  # our import has made it secure before
+
+    def records_of(sample):
+        names = sorted(name for name in sample if name == "json" or name.endswith(".json"))
+        return [parse_record(sample[name], name) for name in names]
+
+    def stream(folder):
+        samples = []
+        for shard in sorted(Path(folder).glob("*.tar")):
+            with shard.open("rb") as file:
+                members = [{**member, "__url__": ""} for member in tar_file_iterator(file, skip_meta=None)]
+            samples += group_by_keys(members)
+        return [(sample["__key__"], sample.get("mp4", b""), records_of(sample)) for sample in samples]
+
+    return stream
+
+
+class _Handler(SimpleHTTPRequestHandler):
+    """Python's own server, which sends whole files, with byte ranges and faults added."""
+
+    def do_GET(self):
+        server, wanted = self.server, self.headers.get("Range")
+        server.requests.append((self.path, wanted))
+        if server.faults:
+            return self._fail(server.faults.pop(0))
+        if wanted is None or not server.ranges or not Path(self.translate_path(self.path)).is_file():
+            return super().do_GET()
+        whole = Path(self.translate_path(self.path)).read_bytes()
+        start, end = map(int, re.fullmatch(r"bytes=(\d+)-(\d+)", wanted).groups())
+        part = whole[start : end + 1 + server.surplus]
+        self.send_response(206 if part else 416)
+        self.send_header("Content-Range", f"bytes {start}-{end}/{len(whole)}" if part else f"bytes */{len(whole)}")
+        self.send_header("Content-Length", str(len(part)))
+        self.end_headers()
+        self.wfile.write(part)
+        return server.sent.append(len(part))
+
+    def _fail(self, fault):
+        if fault != "cut":
+            return self.send_error(fault)
+        self.send_response(206)
+        self.send_header("Content-Length", "1000")
+        self.end_headers()
+        return self.wfile.write(b"half of it")
+
+    def copyfile(self, source, outputfile):
+        while block := source.read(2**16):
+            outputfile.write(block)
+            self.server.sent.append(len(block))
+
+    def log_message(self, *args):
+        pass
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request, client_address):
+        pass  # a client that hangs up early is what some tests are about
+
+
+@pytest.fixture
+def serve():
+    """Serve a folder by HTTP; ``.url``, ``.requests`` [(path, Range)], ``.sent`` bytes, ``.faults`` to answer first."""
+    servers = []
+
+    def start(folder, ranges=True):
+        server = _Server(("127.0.0.1", 0), partial(_Handler, directory=str(folder)))
+        server.ranges, server.requests, server.sent, server.faults, server.surplus = ranges, [], [], [], 0
+        server.url = f"http://127.0.0.1:{server.server_port}"
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        servers.append(server)
+        return server
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torchcodec.decoders import AudioDecoder
 
-from avatar.data.media import decode_clip, encode_mp4
+from avatar.data.encode import encode_mp4
+from avatar.data.media import decode_clip
 from avatar.data.micro import render_audio, render_frames
 from avatar.errors import DataError
 from avatar.types import Clip

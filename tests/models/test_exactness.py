@@ -15,11 +15,11 @@ import tests_plain
 import torch
 from tests_plain import plain_logprobs
 
-from avatar.models import LoRA, MediaLimits, load_adapter
+from avatar.models import LoRA, load_adapter
 from avatar.models.plain import PlainText
 from avatar.types import Clip, Prompt, Sampling
 
-LIMITS = MediaLimits(784, 3136, 64)
+CACHE_MB = 64
 T = 12  # the length limit
 
 # Of each batch: the prompts, and for each completion its prompt and its length. Rows are not sorted by prompt.
@@ -30,12 +30,13 @@ BATCHES = {
     "two videos": (["two videos", "two silent videos"], [(0, 5), (1, 2), (0, 9)]),
     "silent video": (["silent", "silent 2"], [(1, 6), (0, 2), (0, T), (1, 3)]),
     "sound and silent video": (["mixed", "sounding"], [(0, 4), (1, 1), (0, 7)]),
+    "images": (["image", "two images", "image, sounding", "image, sound"], [(3, 4), (0, 7), (2, 1), (1, T), (2, 5)]),
     "a prompt for each completion": (["words", "sounding", "sound"], [(2, 3), (0, 9), (1, 1)]),
     "one token each": (["sounding", "words"], [(1, 1), (0, 1), (0, 1)]),
-    # The third prompt is followed by none, the fifth by an empty one; the last has three that are all the same.
+    # The third prompt is followed by none, the fifth by an empty one; the seventh has three that are all the same.
     "all kinds": (
-        ["sounding", "words", "more words", "two videos", "silent", "mixed", "sound"],
-        [(6, 5), (0, 7), (3, 2), (0, 0), (1, T), (4, 0), (5, 1), (6, 5), (0, T), (3, 9), (6, 5), (0, 1)],
+        ["sounding", "words", "more words", "two videos", "silent", "mixed", "sound", "image, sounding"],
+        [(6, 5), (0, 7), (3, 2), (0, 0), (1, T), (4, 0), (5, 1), (6, 5), (0, T), (3, 9), (6, 5), (0, 1), (7, 8)],
     ),
 }
 EQUAL = {("all kinds", row): 0 for row in (0, 7, 10)}  # rows whose tokens are those of row 0
@@ -50,7 +51,7 @@ def ask(key, clips, question="how many beeps ?"):
     """Text before, between and after the clips."""
     parts = [{"type": "text", "text": "listen ."}]
     for clip in clips:
-        parts += [{"type": "audio" if clip.frames is None else "video"}, {"type": "text", "text": "and ?"}]
+        parts += [{"type": clip.kind}, {"type": "text", "text": "and ?"}]
     return Prompt(key, [{"role": "user", "content": [*parts, {"type": "text", "text": question}]}], tuple(clips), "1")
 
 
@@ -60,6 +61,7 @@ def posed(prompts):
     first, second = {p.clips[0].key: p.clips[0] for p in prompts}.values()
     other = Clip("other", second.frames[:6], second.fps, second.audio[:9000])
     silent, short = Clip("silent", first.frames, first.fps), Clip("short", second.frames[:4, :, :28], second.fps)
+    still = Clip("image", first.frames[3:4], image=True)
     clips = {
         "sounding": [first],
         "sounding 2": [other],
@@ -71,6 +73,10 @@ def posed(prompts):
         "silent": [silent],
         "silent 2": [short],
         "mixed": [noise("sound", 0.73), silent],
+        "image": [still],
+        "two images": [still, Clip("image 2", second.frames[5:6, :, :28], image=True)],
+        "image, sounding": [still, first],
+        "image, sound": [still, noise("sound", 0.73)],
     }
     built = {name: ask(name, of_prompt) for name, of_prompt in clips.items()}
     built["more words"] = ask("more words", [], "which is more ? " * 12)
@@ -277,19 +283,27 @@ def test_a_batch_of_nothing_but_empty_completions_scores_zero_and_teaches_nothin
     assert all((gradient == 0).all() for gradient in taken(adapter).values())
 
 
+def test_what_is_generated_has_the_logprobs_of_the_unmodified_forward(adapter, posed):
+    asked = [posed[name] for name in ("image", "sounding", "two images", "words", "image, sounding", "image, sound")]
+    drawn = adapter.generate(adapter.encode(asked), 2, Sampling(1.0, T), torch.Generator().manual_seed(0))
+    for prompt, group in zip(asked, drawn, strict=True):
+        for completion in group:
+            with torch.no_grad():
+                plain = plain_logprobs(adapter, prompt, completion.ids)
+            torch.testing.assert_close(completion.behaviour_logprobs, plain, atol=1e-5, rtol=0)
+
+
 # -- in bf16 -----------------------------------------------------------------------------------------------------------
 
 
 def test_in_bfloat16_it_is_no_further_from_fp32_than_two_plain_runs_are(micro, posed):
     """The truth is fp32 with the same rounded weights and features; what a way adds to it is its own rounding."""
-    rounded, exact = (load_adapter(str(micro / "model"), "bfloat16", "sdpa", LIMITS) for _ in range(2))
+    rounded, exact = (load_adapter(str(micro / "model"), "bfloat16", "sdpa", CACHE_MB) for _ in range(2))
     rounded.freeze_towers()
     exact.float().freeze_towers()
     batch = Batch("all kinds", posed)
     prefixes = rounded.encode(batch.prompts)
-    wide = [
-        replace(p, video_features=p.video_features.float(), audio_features=p.audio_features.float()) for p in prefixes
-    ]
+    wide = [replace(p, features={kind: features.float() for kind, features in p.features.items()}) for p in prefixes]
 
     def together(adapter, features):
         return adapter.logprobs(features, batch.ids, batch.mask, batch.group)
@@ -341,7 +355,7 @@ def misfit(micro, folder, attention, **text_config):
     config["text_config"] |= text_config
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.warns(UserWarning, match="read once for each completion") as caught:
-        loaded = load_adapter(str(folder), "float32", attention, LIMITS)
+        loaded = load_adapter(str(folder), "float32", attention, CACHE_MB)
     ours = [w for w in caught if "read once" in str(w.message)]
     assert len(ours) == 1
     loaded.freeze_towers()
@@ -367,7 +381,7 @@ def test_a_model_that_it_does_not_fit_says_so_once_and_is_right_all_the_same(mic
     with torch.no_grad():
         batch.assert_plain(loaded, batch.scored(loaded))
     groups = loaded.generate(
-        loaded.encode(batch.prompts), [2, 0, 1, 1, 0, 1, 1], Sampling(1.0, 20), torch.Generator().manual_seed(0)
+        loaded.encode(batch.prompts), [2, 0, 1, 1, 0, 1, 1, 2], Sampling(1.0, 20), torch.Generator().manual_seed(0)
     )
     for prompt, group in zip(batch.prompts, groups, strict=True):
         for completion in group:

@@ -5,10 +5,10 @@ import torch
 from tests_plain import plain_logprobs
 
 from avatar.errors import ConfigError
-from avatar.models import LoRA, MediaLimits, load_adapter
+from avatar.models import LoRA, load_adapter
 from avatar.types import Sampling
 
-LIMITS = MediaLimits(784, 3136, 64)
+CACHE_MB = 64
 TOWERS = r".*(visual|audio_tower)\..*\.(q_proj|proj|fc1|down_proj|mlp\.0)"
 
 
@@ -16,7 +16,7 @@ TOWERS = r".*(visual|audio_tower)\..*\.(q_proj|proj|fc1|down_proj|mlp\.0)"
 def load(micro):
     def loaded(lora=None, dtype="float32", seed=0):
         torch.manual_seed(seed)
-        adapter = load_adapter(str(micro / "model"), dtype, "sdpa", LIMITS)
+        adapter = load_adapter(str(micro / "model"), dtype, "sdpa", CACHE_MB)
         adapter.freeze_towers()
         if lora:
             adapter.add_lora(lora)
@@ -142,7 +142,7 @@ def test_all_linear_reaches_towers_and_projections_but_not_the_head(load):
 def test_with_lora_in_the_towers_no_clip_is_kept_switched_off_or_not(load, prompts):
     adapter = load(LoRA(targets=TOWERS))
     assert not adapter.towers_frozen
-    assert adapter.encode(prompts[:1])[0].video_features.requires_grad
+    assert adapter.encode(prompts[:1])[0].features["video"].requires_grad
     with adapter.without_lora():
         adapter.encode(prompts[:1])
     adapter.requires_grad_(False)
@@ -198,7 +198,7 @@ def test_what_is_saved_is_merged_and_plain_and_the_live_model_stays(load, prompt
     adapter.save_pretrained(tmp_path)
     assert all(torch.equal(v, weights[k]) for k, v in adapter.state_dict().items())
     assert torch.equal(scored(adapter, prompts[:3], completions), live)
-    again = load_adapter(str(tmp_path), "float32", "sdpa", LIMITS)
+    again = load_adapter(str(tmp_path), "float32", "sdpa", CACHE_MB)
     assert set(again.state_dict()) == set(load().state_dict())
     torch.testing.assert_close(scored(again, prompts[:3], completions), live, atol=1e-5, rtol=0)
     plain = (tmp_path / "config.json").read_text()
@@ -214,7 +214,7 @@ def test_a_merged_weight_is_the_closed_form_rounded_once(load, tmp_path):
     layer = adapter.model.model.language_model.layers[1].self_attn.q_proj
     a, b = layer.lora_A.default.weight, layer.lora_B.default.weight
     wanted = (layer.base_layer.weight.float() + 12 / 4 * (b @ a)).bfloat16()  # W + alpha / r B A
-    again = load_adapter(str(tmp_path), "bfloat16", "sdpa", LIMITS)
+    again = load_adapter(str(tmp_path), "bfloat16", "sdpa", CACHE_MB)
     assert torch.equal(again.model.model.language_model.layers[1].self_attn.q_proj.weight, wanted)
 
 

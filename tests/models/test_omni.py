@@ -6,10 +6,10 @@ from safetensors.torch import load_file, save_file
 from tests_plain import plain_logprobs
 
 from avatar.errors import CheckpointError, DataError
-from avatar.models import MediaLimits, load_adapter, load_skeleton, pack_skeleton
+from avatar.models import load_adapter, load_skeleton, pack_skeleton
 from avatar.types import Clip, Prompt, Sampling
 
-LIMITS = MediaLimits(784, 3136, 64)
+CACHE_MB = 64
 
 
 def stack(completions):
@@ -66,7 +66,8 @@ def test_the_same_seed_draws_the_same_and_another_does_not(adapter, prompts):
 def test_media_tokens_are_never_drawn(adapter, prompts):
     with torch.no_grad():  # a head that wants nothing but a media token
         adapter.model.lm_head.weight.zero_()
-        adapter.model.lm_head.weight[adapter.model.config.video_token_id] = 50.0
+        for index in adapter.media_token_ids.values():
+            adapter.model.lm_head.weight[index] = 50.0
     for temperature in (0.0, 1.0):
         _, groups = sample(adapter, prompts[:2], 4, temperature)
         drawn = torch.cat([c.ids for g in groups for c in g])
@@ -87,9 +88,9 @@ def test_a_frozen_clip_goes_through_the_towers_once(adapter, prompts):
     first = adapter.encode(prompts)
     calls = adapter.tower_calls
     again = adapter.encode(prompts)
-    assert adapter.tower_calls == calls == {"video": 2, "audio": 2}  # ten prompts about two clips
+    assert adapter.tower_calls == calls == {"video": 2, "image": 0, "audio": 2}  # ten prompts about two clips
     for a, b in zip(first, again, strict=True):
-        assert torch.equal(a.video_features, b.video_features)
+        assert torch.equal(a.features["video"], b.features["video"])
         assert torch.equal(a.position_ids, b.position_ids)
 
 
@@ -97,34 +98,35 @@ def test_a_clip_is_encoded_to_the_same_bits_whatever_was_encoded_before(adapter,
     together = adapter.encode(prompts)
     for prompt, prefix in zip(prompts, together, strict=True):
         adapter.clips.cache.clear()
-        assert torch.equal(adapter.encode([prompt])[0].audio_features, prefix.audio_features)
+        assert torch.equal(adapter.encode([prompt])[0].features["audio"], prefix.features["audio"])
 
 
 def test_nothing_is_kept_while_the_towers_learn(adapter, prompts):
     adapter.freeze_towers(False)
     prefix = adapter.encode(prompts[:1])[0]
-    assert prefix.video_features.requires_grad
+    assert prefix.features["video"].requires_grad
     assert len(adapter.clips.cache) == 0
     calls = adapter.tower_calls
     adapter.encode(prompts[:1])
-    assert adapter.tower_calls == {name: count + 1 for name, count in calls.items()}
+    assert adapter.tower_calls == {**calls, "video": calls["video"] + 1, "audio": calls["audio"] + 1}
 
 
 def test_clips_encoded_together_equal_clips_encoded_alone(adapter, prompts):
     clips = list({p.clips[0].key: p.clips[0] for p in prompts}.values())
+    clips.insert(1, Clip("still", clips[0].frames[:1], image=True))
     adapter.freeze_towers(False)
     together = adapter.tower_features(clips)
-    for clip, (video, audio) in zip(clips, together, strict=True):
-        alone_video, alone_audio = adapter.tower_features([clip])[0]
-        torch.testing.assert_close(video, alone_video, atol=1e-5, rtol=0)
-        torch.testing.assert_close(audio, alone_audio, atol=1e-5, rtol=0)
+    for clip, features in zip(clips, together, strict=True):
+        alone = adapter.tower_features([clip])[0]
+        assert set(features) == set(alone) == ({"image"} if clip.image else {"video", "audio"})
+        for kind in alone:
+            torch.testing.assert_close(features[kind], alone[kind], atol=1e-5, rtol=0)
 
 
 def test_a_second_of_clip_is_sixteen_video_and_twenty_five_audio_tokens(adapter, prompts):
     # 8 frames / 2 per patch = 4 steps of (56 / 28)^2 = 4 tokens; 100 mel frames / 2 / 2 = 25
     prefix = adapter.encode(prompts[:1])[0]
-    assert prefix.video_features.shape[0] == 16
-    assert prefix.audio_features.shape[0] == 25
+    assert {kind: len(features) for kind, features in prefix.features.items()} == {"audio": 25, "video": 16}
     assert (prefix.ids == adapter.media_token_ids["audio"]).sum() == 25
 
 
@@ -133,7 +135,7 @@ def test_a_silent_clip_and_a_prompt_without_media_work(adapter, prompts):
     silent = Prompt("s", prompts[0].messages, (Clip("silent", clip.frames, clip.fps),), "1")
     text_only = Prompt("t", [{"role": "user", "content": "how many beeps ?"}], (), "1")
     prefixes, groups = sample(adapter, [silent, text_only], 2)
-    assert prefixes[0].audio_features.shape[0] == 0
+    assert [set(prefix.features) for prefix in prefixes] == [{"video"}, set()]
     assert prefixes[1].position_ids.shape == (3, len(prefixes[1].ids))
     ids, mask, behaviour = stack([c for g in groups for c in g])
     scored = adapter.logprobs(prefixes, ids, mask, torch.tensor([0, 0, 1, 1]))
@@ -146,7 +148,7 @@ def test_a_long_sound_is_not_cut_to_the_extractors_chunk(adapter, prompts):
     clip = prompts[0].clips[0]
     long = Clip("long", clip.frames.repeat(2, 1, 1, 1), clip.fps, clip.audio.repeat(2))
     prefix = adapter.encode([Prompt("l", prompts[0].messages, (long,), "1")])[0]
-    assert prefix.audio_features.shape[0] == 50  # two seconds at 25 tokens a second
+    assert prefix.features["audio"].shape[0] == 50  # two seconds at 25 tokens a second
 
 
 def test_clips_and_placeholders_must_match(adapter, prompts):
@@ -157,7 +159,7 @@ def test_clips_and_placeholders_must_match(adapter, prompts):
 
 def test_a_saved_model_comes_back_bit_equal(adapter, prompts, tmp_path):
     adapter.save_pretrained(tmp_path / "saved")
-    again = load_adapter(str(tmp_path / "saved"), "float32", "sdpa", LIMITS)
+    again = load_adapter(str(tmp_path / "saved"), "float32", "sdpa", CACHE_MB)
     assert again.fingerprint() == adapter.fingerprint()
     again.freeze_towers()
     ours, theirs = sample(adapter, prompts[:2], 2)[1], sample(again, prompts[:2], 2)[1]
@@ -165,7 +167,7 @@ def test_a_saved_model_comes_back_bit_equal(adapter, prompts, tmp_path):
 
 
 def test_a_skeleton_and_weights_rebuild_the_model_without_its_folder(adapter, prompts):
-    again = load_skeleton(pack_skeleton(adapter), "float32", "sdpa", LIMITS)
+    again = load_skeleton(pack_skeleton(adapter), "float32", "sdpa", CACHE_MB)
     again.load_state_dict(adapter.state_dict())
     again.freeze_towers()
     assert again.fingerprint() == adapter.fingerprint()
@@ -174,7 +176,7 @@ def test_a_skeleton_and_weights_rebuild_the_model_without_its_folder(adapter, pr
 
 def test_a_skeleton_cannot_write_outside_its_folder(adapter):
     with pytest.raises(CheckpointError, match="path in its name"):
-        load_skeleton({"../evil.json": torch.zeros(1, dtype=torch.uint8)}, "float32", "sdpa", LIMITS)
+        load_skeleton({"../evil.json": torch.zeros(1, dtype=torch.uint8)}, "float32", "sdpa", CACHE_MB)
 
 
 def test_the_thinker_of_a_full_checkpoint_is_loaded_by_the_same_code(adapter, micro, tmp_path):
@@ -185,7 +187,7 @@ def test_the_thinker_of_a_full_checkpoint_is_loaded_by_the_same_code(adapter, mi
     thinker = json.loads((micro / "model" / "config.json").read_text())
     config = {"model_type": "qwen2_5_omni", "architectures": ["Qwen2_5OmniForConditionalGeneration"]}
     (tmp_path / "config.json").write_text(json.dumps(config | {"thinker_config": thinker}))
-    loaded = load_adapter(str(tmp_path), "float32", "sdpa", LIMITS)
+    loaded = load_adapter(str(tmp_path), "float32", "sdpa", CACHE_MB)
     assert loaded.fingerprint() == adapter.fingerprint()
 
 
@@ -195,12 +197,12 @@ def test_missing_weights_are_an_error_and_not_random(micro, tmp_path, adapter):
     del weights[next(name for name in weights if name.endswith("layers.1.mlp.up_proj.weight"))]
     save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
     with pytest.raises(CheckpointError, match=r"1 weights are missing.*up_proj"):
-        load_adapter(str(tmp_path), "float32", "sdpa", LIMITS)
+        load_adapter(str(tmp_path), "float32", "sdpa", CACHE_MB)
 
 
 def test_no_model_there_says_where(tmp_path):
     with pytest.raises(CheckpointError, match="no model at"):
-        load_adapter(str(tmp_path / "nothing"), "float32", "sdpa", LIMITS)
+        load_adapter(str(tmp_path / "nothing"), "float32", "sdpa", CACHE_MB)
 
 
 def test_a_fingerprint_changes_with_one_weight(adapter):

@@ -16,7 +16,7 @@ from transformers import Qwen2_5OmniThinkerForConditionalGeneration
 from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniTextConfig
 from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniThinkerTextModel
 
-from avatar.models import MediaLimits, load_adapter
+from avatar.models import load_adapter
 from avatar.models.decoding import DecodePlan
 from avatar.models.plain import PlainText, text_pass
 from avatar.models.prefix import (
@@ -31,7 +31,7 @@ from avatar.models.prefix import (
 from avatar.models.text import Embedded, SharedDecoder, SharedText
 
 CPU, SCALE, HEAD = torch.device("cpu"), 0.3, 8
-LIMITS = MediaLimits(784, 3136, 64)
+CACHE_MB = 64
 
 # Prompts, and the completions that follow each. The second prompt of the first has none.
 CASES = {
@@ -340,7 +340,7 @@ def test_a_deep_copy_is_another_model_that_scores_the_same(adapter, prompts):
 def test_eager_attention_is_kept_where_it_was_asked_for(micro, attention):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        loaded = load_adapter(str(micro / "model"), "float32", attention, LIMITS)
+        loaded = load_adapter(str(micro / "model"), "float32", attention, CACHE_MB)
     assert type(loaded.text) is (SharedText if attention == "sdpa" else PlainText)
     wanted = SHARED_PREFIX if attention == "sdpa" else "eager"
     assert loaded.model.model.language_model.config._attn_implementation == wanted

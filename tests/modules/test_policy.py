@@ -13,7 +13,7 @@ TOWERS = r".*(visual|audio_tower)\..*\.(q_proj|proj|fc1)"
 def policy(micro):
     def built(**kwargs):
         torch.manual_seed(0)
-        made = Policy(str(micro / "model"), dtype="float32", min_pixels=784, max_pixels=3136, **kwargs)
+        made = Policy(str(micro / "model"), dtype="float32", **kwargs)
         made.configure_model()
         return made
 

@@ -15,7 +15,7 @@ def pair(micro):
 
     def made(reference=None, **kwargs):
         torch.manual_seed(0)
-        policy = Policy(str(micro / "model"), dtype="float32", min_pixels=784, max_pixels=3136, **kwargs)
+        policy = Policy(str(micro / "model"), dtype="float32", **kwargs)
         reference = reference or Reference()
         reference.follow(policy)
         policy.configure_model()
@@ -71,9 +71,9 @@ def test_encoded_prompts_are_taken_over_unless_lora_is_in_the_towers(pair, promp
     policy, reference = pair(lora=LoRA(targets=TOWERS))
     encoded = policy.encode(prompts[:2])
     own = reference.prefixes(prompts[:2], policy, encoded)
-    assert not own[0].video_features.requires_grad
-    assert not torch.equal(own[0].video_features, encoded[0].video_features)
-    assert encoded[0].video_features.requires_grad
+    assert not own[0].features["video"].requires_grad
+    assert not torch.equal(own[0].features["video"], encoded[0].features["video"])
+    assert encoded[0].features["video"].requires_grad
 
 
 def test_a_path_or_a_dtype_of_its_own_is_loaded_beside_lora_too(pair, micro, prompts, adapter, tmp_path):

@@ -9,12 +9,12 @@ from tests_replay import fit as run_loop
 from avatar.advantages import GRPO
 from avatar.errors import CheckpointError, ConfigError
 from avatar.losses import Objective
-from avatar.models import LoRA, MediaLimits, load_adapter
+from avatar.models import LoRA, load_adapter
 from avatar.modules import Policy, Reference, RLModule
 from avatar.modules.steps import step_seed
 from avatar.rewards import Reward, Scored
 
-LIMITS = MediaLimits(784, 3136, 64)
+CACHE_MB = 64
 
 
 class LastToken(Reward):
@@ -56,7 +56,7 @@ def reference_folder(adapter, tmp_path):
 
 
 def module_of(micro: Path, **kwargs) -> RLModule:
-    policy = Policy(str(micro / "model"), dtype="float32", min_pixels=784, max_pixels=3136)
+    policy = Policy(str(micro / "model"), dtype="float32")
     defaults = {"num_generations": 4, "max_new_tokens": 10, "max_grad_norm": 1e9, "rewards": [LastToken()]}
     return RLModule(policy, **(defaults | kwargs))
 
@@ -100,7 +100,7 @@ def test_the_gradient_of_a_step_equals_that_of_a_plain_loop_over_completions(
     lengths = {len(c.ids) for c in module.rollout.completions}
     assert len(lengths) > 1, "the batch must be ragged for this test to mean something"
     module.policy.zero_grad()
-    reference = load_adapter(str(reference_folder), "float32", "sdpa", LIMITS)
+    reference = load_adapter(str(reference_folder), "float32", "sdpa", CACHE_MB)
     plain_loss(module, reference, module.rollout, keep.weights).backward()
     plain = {k: p.grad for k, p in module.policy.named_parameters() if p.grad is not None}
     assert set(keep.gradients) == set(plain), "a parameter has a gradient in one way and none in the other"
@@ -271,7 +271,7 @@ def test_the_entropy_is_that_of_the_policy_on_fresh_tokens(micro, tmp_path):
     module, seen = module_of(micro, temperature=0.7), []
     module.log_step = lambda metrics, step: seen.append(metrics)
     fit(module, micro, tmp_path)
-    policy = load_adapter(str(micro / "model"), "float32", "sdpa", LIMITS)  # as it was before its first step
+    policy = load_adapter(str(micro / "model"), "float32", "sdpa", CACHE_MB)  # as it was before its first step
     entropies = []
     for i, completion in enumerate(module.rollout.completions):
         prompt = module.rollout.posed.prompts[int(module.rollout.experience.prompt[i])]

@@ -17,10 +17,10 @@ class LateBar:
         total: Of its parts.
     """
 
-    def __init__(self, description: str, total: int) -> None:
+    def __init__(self, description: str, total: float) -> None:
         self._bar = Progress(auto_refresh=False, transient=True, console=Console(stderr=True))
         self._task = self._bar.add_task(description, total=total)
-        self._done, self._due = 0, time.monotonic() + 2
+        self._done, self._due = 0.0, time.monotonic() + 2
 
     def __enter__(self) -> Self:
         return self
@@ -28,9 +28,9 @@ class LateBar:
     def __exit__(self, *exc: object) -> None:
         self._bar.stop()
 
-    def advance(self) -> None:
-        """One part is done."""
-        self._done += 1
+    def advance(self, parts: float = 1) -> None:
+        """So much more is done."""
+        self._done += parts
         if time.monotonic() >= self._due:
             self._bar.start()
             self._bar.update(self._task, completed=self._done, refresh=True)

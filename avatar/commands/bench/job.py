@@ -14,8 +14,8 @@ import transformers
 from transformers import Qwen2_5OmniThinkerConfig, Qwen2_5OmniThinkerForConditionalGeneration, Qwen2TokenizerFast
 
 from avatar.commands.bench.options import StepOptions
-from avatar.data.media import SAMPLE_RATE
 from avatar.data.micro import language
+from avatar.data.rules import SAMPLE_RATE
 from avatar.models.tiny import build_config, build_processor, build_tokenizer
 from avatar.types import Clip, Message, Prompt
 

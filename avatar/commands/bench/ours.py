@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
 from avatar.advantages import GRPO, Mixed
-from avatar.commands.bench.job import LEARNING_RATE, PATCH, Job, reward_of
+from avatar.commands.bench.job import LEARNING_RATE, Job, reward_of
 from avatar.commands.bench.worker import Gate, start
 from avatar.losses import Objective
 from avatar.models.lora import LoRA
@@ -79,8 +79,6 @@ def build_module(job: Job) -> RLModule:
         policy=Policy(
             path=job.folder,
             dtype=options.dtype,
-            min_pixels=PATCH**2,
-            max_pixels=job.side**2,
             lora=LoRA(r=options.lora_r) if options.lora_r else None,
             gradient_checkpointing=options.gradient_checkpointing,
         ),

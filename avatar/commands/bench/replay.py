@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from json import dumps
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -27,21 +27,36 @@ DRAWS = 2_000
 TARGETS = {"memory_mb": 64.0, "add_us": 200.0, "draw_any_us": 200.0, "draw_prompt_us": 200.0}
 
 
-def bench_replay(capacity: int = 10_000, tokens: int = 256, prompts: int = 2_500, json: str | None = None) -> None:
-    """Fill a replay buffer the way training does; print its memory, time per call and checkpoint.
+@dataclass(frozen=True)
+class ReplayOptions:
+    """What ``avatar bench replay`` is asked to measure.
 
-    Args:
+    Attributes:
         capacity: Completions that the buffer holds.
         tokens: Length of each completion.
         prompts: How many prompts they are of; at least 4, so that every tier has one.
         json: File to write the figures to.
+
+    Raises:
+        ConfigError: A value makes no sense.
     """
-    if json and not Path(json).parent.is_dir():
-        raise ConfigError(f"--json {json}: there is no folder {Path(json).parent}")
-    figures = measure_replay(capacity, tokens, prompts)
+
+    capacity: int = 10_000
+    tokens: int = 256
+    prompts: int = 2_500
+    json: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.json and not Path(self.json).parent.is_dir():
+            raise ConfigError(f"--json {self.json}: there is no folder {Path(self.json).parent}")
+
+
+def bench_replay(options: ReplayOptions) -> None:
+    """Fill a replay buffer the way training does; print its memory, time per call and checkpoint."""
+    figures = measure_replay(options.capacity, options.tokens, options.prompts)
     Console().print(replay_table(figures))
-    if json:
-        Path(json).write_text(dumps(figures, indent=2) + "\n")
+    if options.json:
+        Path(options.json).write_text(json.dumps(figures, indent=2) + "\n")
 
 
 class Traffic:

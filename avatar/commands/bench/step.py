@@ -19,9 +19,9 @@ from rich.console import Console
 from rich.table import Table
 
 from avatar.commands.bench.bar import LateBar
+from avatar.commands.bench.errors import BenchError
 from avatar.commands.bench.job import Job, write_job
 from avatar.commands.bench.options import StepOptions
-from avatar.errors import AvatarError
 
 TAIL = 12  # lines of a dead worker's stderr that are shown
 ROWS = {
@@ -37,12 +37,8 @@ ROWS = {
 }
 
 
-class BenchError(AvatarError):
-    """A worker ended, or did something else than it was asked."""
-
-
 def bench_step(options: StepOptions) -> None:
-    """Measure, print the table, write the figures."""
+    """Time one training step and its peak memory, beside TRL's where that is installed."""
     with LateBar("steps", (options.warmup + options.steps) * (1 + options.with_peer)) as bar:
         figures = measure_step(options, bar)
     Console().print(step_table(figures))

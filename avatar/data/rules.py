@@ -1,0 +1,49 @@
+"""How clips are decoded: which frames, how large, how much sound, within which bounds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from avatar.errors import ConfigError
+
+FACTOR = 28  # height and width of a frame are multiples of it: a patch of 14 pixels, two patches merged
+SAMPLE_RATE = 16_000  # Hz, what the audio tower was trained on
+LEGACY_FPS = 2.0  # what transformers' processor assumes where it is told no rate, as in the authors' release
+
+
+@dataclass(frozen=True)
+class ClipRule:
+    """How a file becomes a clip; a pure function of both, so that a clip decoded again is the same clip.
+
+    Attributes:
+        max_frames: Most frames of a video.
+        fps: Frames a second to take, as far as ``max_frames`` allows; None spreads ``max_frames`` over the whole.
+        min_pixels: Smaller frames are scaled up to this; the default is Qwen's for video.
+        max_pixels: Larger frames are scaled down to this, each for itself; the default is Qwen's for video.
+        legacy_fps: Positions take the frames to be ``LEGACY_FPS`` apart whatever their true times are, as the authors'
+            release does.
+        max_audio_seconds: A longer sound is an error: it must be cropped, or this raised. Nothing is cut off unseen.
+        max_decoded_mb: Most memory that decoding one clip may take, in MB.
+        time_limit: Seconds that decoding one clip may take.
+    """
+
+    max_frames: int = 16
+    fps: float | None = None
+    min_pixels: int = 128 * 28 * 28
+    max_pixels: int = 768 * 28 * 28
+    legacy_fps: bool = False
+    max_audio_seconds: float = 300.0
+    max_decoded_mb: int = 4096
+    time_limit: float = 60.0
+
+    def __post_init__(self) -> None:
+        for name in ("max_frames", "min_pixels", "max_pixels", "max_decoded_mb"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"data.{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("fps", "max_audio_seconds", "time_limit"):
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
+                raise ConfigError(f"data.{name} must be above 0, got {getattr(self, name)}")
+        if self.min_pixels > self.max_pixels:
+            raise ConfigError(
+                f"data.min_pixels must be at most data.max_pixels, got {self.min_pixels} and {self.max_pixels}"
+            )
