@@ -168,7 +168,7 @@ def test_each_reading_of_the_method_runs_as_it_stands_but_for_its_size(world, na
     small = (
         "--model.policy.path runs/micro/sft/model --model.policy.dtype float32 --data.min_pixels 784 "
         "--data.max_pixels 3136 --trainer.accelerator cpu --data.train data/micro/pool "
-        "--data.val data/micro/dev --data.num_workers 0 --data.letter_options false --model.max_new_tokens 8 "
+        "--data.val data/micro/dev --data.num_workers 1 --data.letter_options false --model.max_new_tokens 8 "
         f"--model.replay.minimum 4 --trainer.max_steps 6 --trainer.default_root_dir runs/{name}"
     )
     assert run(f"fit --config configs/{name}.yaml {small}") == 0

@@ -29,6 +29,21 @@ def plain_inputs(adapter, prompt):
     return adapter.processor(text=[text], return_tensors="pt", **media), sounding
 
 
+def plain_positions(adapter, inputs, sounding):
+    """[3, P] of ``get_rope_index`` for what the processor gave."""
+    seconds, mask = inputs.get("video_second_per_grid"), inputs.get("feature_attention_mask")
+    positions, _ = adapter.model.model.get_rope_index(
+        inputs["input_ids"],
+        image_grid_thw=inputs.get("image_grid_thw"),
+        video_grid_thw=inputs.get("video_grid_thw"),
+        attention_mask=torch.ones_like(inputs["input_ids"]),
+        use_audio_in_video=sounding,
+        audio_seqlens=None if mask is None else mask.sum(-1),
+        second_per_grids=None if seconds is None else torch.as_tensor(seconds),
+    )
+    return positions[:, 0]
+
+
 def plain_logits(adapter, prompt, completion_ids):
     """[T, V] fp32 logits of one completion's tokens."""
     inputs, sounding = plain_inputs(adapter, prompt)

@@ -89,7 +89,7 @@ def module_of(micro, freeze_towers=True, **kwargs):
 def fit(module, micro, folder, steps, split="dev", batch_size=2, callbacks=(), ckpt_path=None, seed=0, precision=None):
     """Run the real loop; ``dev`` has ten prompts, which come back soon, ``train`` twenty-five."""
     torch.manual_seed(seed)
-    data = ShardData(train=str(micro / split), batch_size=batch_size, letter_options=False)
+    data = ShardData(train=str(micro / split), batch_size=batch_size, letter_options=False, min_pixels=784)
     trainer = Trainer(
         max_steps=steps,
         max_epochs=-1,

@@ -21,8 +21,8 @@ def pick_frames(times: Tensor, rule: ClipRule) -> Tensor:
     or, at a given rate, :math:`F = \lfloor clip(s \cdot fps,\, 2,\, \min(n, max\_frames)) \rfloor` with s the seconds
     of the video; an odd F is made less by one. Where these are not evenly spread in time, since the video's own rate
     varies, it is instants that are spread evenly, and the frame shown at each of them is taken, once: a frame that is
-    shown long makes F smaller. Where all frames fit and no rate is asked for, all are taken whatever their times. One
-    frame, or many of one time, give the first.
+    shown long makes F smaller. If that leaves an odd number, one that is shown shortest is left out. Where all frames
+    fit and no rate is asked for, all are taken whatever their times. One frame, or many of one time, give the first.
 
     Args:
         times: [n] float64, when each frame is shown, in seconds, ascending; n at least 1.
@@ -42,8 +42,11 @@ def pick_frames(times: Tensor, rule: ClipRule) -> Tensor:
     if (rule.fps is None and total <= rule.max_frames) or are_even(times[picked], picked):
         return picked
     instants = torch.linspace(float(times[0]), float(times[-1]), len(picked), dtype=torch.float64)
-    shown = (torch.searchsorted(times, instants, right=True) - 1).unique()
-    return shown[_spread(len(shown), _even(len(shown)))]
+    shown, often = (torch.searchsorted(times, instants, right=True) - 1).unique(return_counts=True)
+    if len(shown) != _even(len(shown)):
+        least = len(shown) - 1 - int(often.flip(0).argmin())
+        shown = torch.cat([shown[:least], shown[least + 1 :]])
+    return shown
 
 
 def spread_frames(total: int, seconds: float, rule: ClipRule) -> Tensor:
@@ -85,7 +88,8 @@ def target_size(height: int, width: int, rule: ClipRule) -> tuple[int, int]:
     """Height and width of a frame for the model: multiples of 28, about the same shape, within the rule's pixels.
 
     Each side is rounded to the nearest multiple; a frame that is then too large is scaled down with its sides rounded
-    down, one that is too small is scaled up with its sides rounded up. A side is never less than one multiple.
+    down, one that is too small is scaled up with its sides rounded up. A side is never less than one multiple. The
+    reference's second bound, on all frames together, is not applied: it concerns films of over 300 frames.
 
     Args:
         height: Of the decoded frame, upright.

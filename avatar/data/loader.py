@@ -44,7 +44,7 @@ class PromptLoader:
         resumable: bool = True, skipped: Skipped | None = None,
     ) -> None:  # fmt: skip
         self.dataset, self.plans, self.ahead, self.on_error = dataset, plans, max(1, ahead), on_error
-        self.max_failed_share, self.skipped = max_failed_share, skipped or Skipped()
+        self.max_failed_share, self.skipped = max_failed_share, Skipped() if skipped is None else skipped
         self.rank, self.world_size, self.in_step = rank, world_size, in_step
         self.resumable = resumable
         self.epoch, self.position = 0, 0
@@ -77,10 +77,14 @@ class PromptLoader:
             first = first or next((item for item in batch if isinstance(item, Failure)), None)
             prompts = [p for p in map(self._checked, batch) if p is not None]
             good += len(prompts)
+            if not self._mine(self.position):  # the last: whoever iterates may not ask for one more
+                self._end_pass(first if whole and not good else None)
             if prompts or (self.in_step and self.world_size > 1):
                 yield prompts
-        if whole and first and not good:
-            raise DataError(f"no record could be read. The first: {first.reason}", first.cause)
+
+    def _end_pass(self, hopeless: Failure | None) -> None:
+        if hopeless:
+            raise DataError(f"no record could be read. The first: {hopeless.reason}", hopeless.cause)
         self._check_share(self._seen)
         self.skipped.end_pass(self.epoch, self._seen)
 

@@ -101,9 +101,12 @@ def _even_picture(payload: bytes, medium: Medium, rule: ClipRule, where: str) ->
         return None
     with suppress(RuntimeError, ValueError, IndexError):  # those who look closer will meet it again
         video = VideoDecoder(payload, num_ffmpeg_threads=1, device="cpu")
-        begin, end = video.metadata.begin_stream_seconds, video.metadata.end_stream_seconds
+        header = video.metadata
+        if not (header.height and header.width):
+            return None
+        begin, end = header.begin_stream_seconds, header.end_stream_seconds
         picked = spread_frames(len(video), end - begin, rule)
-        shrink = _shrink(video.metadata.height, video.metadata.width, len(picked), rule, where)
+        shrink = _shrink(header.height, header.width, len(picked), rule, where)
         frames, times = _decode(video, picked, shrink)
         if abs(times[0] - begin) < EPSILON and -MAX_SECONDS < times[-1] < end < MAX_SECONDS and are_even(times, picked):
             return Picture(frames, times - begin, begin, end)

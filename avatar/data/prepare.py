@@ -82,7 +82,7 @@ def _swapped(key: str, picture: Clip, sound: Clip) -> Clip:
 def clip_key(entry: Entry, medium: Medium, use_audio: bool, rule: ClipRule) -> str:
     """What a clip is known by in stores of decoded and encoded clips: the file, the crop, and how it is decoded."""
     shard = _member(entry, medium).shard
-    crop = "" if medium.start is medium.end is None else f" {medium.start or 0:g}-{medium.end or 'end'}"
+    crop = "" if medium.start is medium.end is None else f" {medium.start or 0.0}-{medium.end or 'end'}"
     sound = "" if use_audio or medium.kind == "image" else " without sound"
     return f"{shard}/{entry.sample}.{medium.name} {medium.kind}{crop}{sound} {_digest(rule)}"
 

@@ -68,12 +68,17 @@ class Skipped:
 
 def print_failures(failures: Sequence[Failure], title: str | None = None, most: int = 3) -> None:
     """A table of causes with their counts, and of each cause the first ``most`` records by name."""
-    table = Table(title=title or f"{len(failures)} records were skipped", title_style="bold yellow")
+    table = Table(title=_plain(title or f"{len(failures)} records were skipped"), title_style="bold yellow")
     table.add_column("cause")
     table.add_column("count", justify="right")
     table.add_column("for example", overflow="fold")
     for cause, count in Counter(failure.cause for failure in failures).most_common():
         examples = [f"{f.key}: {f.reason}" for f in failures if f.cause == cause][:most]
         examples += [f"... and {count - most} more"] if count > most else []
-        table.add_row(cause, str(count), Text("\n".join(examples)))  # as it is: brackets in a string would be markup
+        table.add_row(_plain(cause), str(count), _plain("\n".join(examples)))
     Console(stderr=True).print(table)
+
+
+def _plain(text: str) -> Text:
+    """As it is: brackets in a string would be markup, and a terminal obeys what a hostile name may hold."""
+    return Text("".join(c if c.isprintable() or c == "\n" else "?" for c in text))

@@ -39,7 +39,7 @@ def check_location(location: str) -> None:
         raise _refused(location, "'pipe:' would run a command; give a path or a URL")
     if not plain or _CONTROL.search(location):
         raise _refused(location, "it is empty or holds control characters; give a path or a URL")
-    if "::" in _HOST_IN_BRACKETS.sub("", plain):
+    if "::" in _HOST_IN_BRACKETS.sub("//", plain):
         raise _refused(location, "'::' chains protocols; give the path or URL that it leads to")
     if scheme and (scheme[1] not in ("file", *remote.PACKAGES) or not scheme[2] or location != location.strip()):
         known = ", ".join(f"{name}://" for name in ("file", *remote.PACKAGES))
@@ -157,11 +157,7 @@ def open_seekable(location: str) -> BinaryIO:
 
 
 def read_if_there(location: str, limit: int) -> bytes | None:
-    """A whole small file; None if there is none.
-
-    Args:
-        location: Path or URL.
-        limit: Most bytes it may have.
+    """A whole small file of at most ``limit`` bytes; None if there is none.
 
     Raises:
         DataError: It is larger, or cannot be read.
@@ -190,7 +186,7 @@ def find_shards(location: str | Path) -> list[str]:
     """
     location = os.fspath(location)
     check_location(location)
-    if "{" in location and not (not is_remote(location) and _local(location).exists()):
+    if set("{}") & set(location) and (is_remote(location) or not _local(location).exists()):
         return list(chain.from_iterable(map(find_shards, _expanded(location))))
     if is_remote(location):
         return [location] if location.endswith(".tar") else _from_manifest(location.rstrip("/"))

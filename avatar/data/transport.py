@@ -7,7 +7,6 @@ would be called.
 from __future__ import annotations
 
 import io
-import mmap
 import os
 import pickle
 import tempfile
@@ -43,18 +42,19 @@ class _Pickler(pickle.Pickler):
 class _Unpickler(pickle.Unpickler):
     """Finds the tensors in ``memory``, and no class but ours."""
 
-    def __init__(self, file: io.BytesIO, memory: mmap.mmap | None) -> None:
+    def __init__(self, file: io.BytesIO, memory: Tensor | None) -> None:
         super().__init__(file)
         self.memory = memory
 
     def persistent_load(self, pid: Any) -> Tensor:
         """The tensor, not copied."""
         name, shape, place = pid
-        dtype, count = getattr(torch, name.removeprefix("torch.")), torch.Size(shape).numel()
-        if not count:
+        dtype = getattr(torch, name.removeprefix("torch."))
+        num_bytes = torch.Size(shape).numel() * dtype.itemsize
+        if not num_bytes:
             return torch.empty(shape, dtype=dtype)
         assert self.memory is not None
-        return torch.frombuffer(self.memory, dtype=dtype, count=count, offset=place).view(shape)
+        return self.memory[place : place + num_bytes].view(dtype).view(shape)
 
     def find_class(self, module: str, name: str) -> Any:
         """A class of avatar."""
@@ -101,7 +101,7 @@ def receive(connection: Connection) -> Any:
     if size:
         handle = recv_handle(connection)
         try:
-            memory = mmap.mmap(handle, size)
+            memory = _mapped(handle, size)
         finally:
             os.close(handle)
     return _Unpickler(io.BytesIO(message[WORD:]), memory).load()
@@ -117,6 +117,13 @@ def _memory() -> int:
         return os.memfd_create("avatar-clip")
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
+
+
+def _mapped(handle: int, size: int) -> Tensor:
+    """[size] uint8; a map of python's would keep a handle open, and a process may have no more than a thousand."""
+    if os.fstat(handle).st_size != size:
+        raise ValueError(f"{os.fstat(handle).st_size} bytes of memory came, {size} were announced")
+    return torch.from_file(f"/dev/fd/{handle}", shared=True, size=size, dtype=torch.uint8)
 
 
 def _write(handle: int, data: Any, at: int) -> None:

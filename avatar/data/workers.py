@@ -26,6 +26,7 @@ from avatar.errors import ConfigError, DataError
 
 T = TypeVar("T")
 R = TypeVar("R")
+LONGEST = 1e6  # seconds: no limit at all is one of eleven days, which alarms and polls can still be set to
 GRACE = 10.0  # seconds beyond its limit after which a worker whose alarm did not ring is given up
 FATAL = ("time limit", "decoder crashed", "too large")  # it is dead, not to be trusted, or may hold the memory still
 NO_MEMORY = ("can't allocate memory", "Cannot allocate memory", "not enough memory")
@@ -54,8 +55,8 @@ class WorkerPool(Generic[T, R]):
     ) -> None:  # fmt: skip
         if num_workers < 1:
             raise ConfigError(f"data.num_workers must be at least 1, got {num_workers}")
-        self.num_workers, self.time_limit, self.time_limit_name = num_workers, time_limit, time_limit_name
-        self._how = (work, time_limit, memory_mb)
+        self.num_workers, self.time_limit, self.time_limit_name = num_workers, min(time_limit, LONGEST), time_limit_name
+        self._how = (work, self.time_limit, memory_mb)
         self._workers: list[_Worker] = []
         self._tasks: dict[int, T] = {}  # those without a result
         self._owner: dict[int, _Worker] = {}
@@ -127,7 +128,7 @@ class WorkerPool(Generic[T, R]):
 
     def _reply_of(self, worker: _Worker) -> _Reply:
         try:
-            if worker.connection.poll(len(worker.queue) * self.time_limit + GRACE):
+            if worker.connection.poll(min(len(worker.queue) * self.time_limit, LONGEST) + GRACE):
                 reply = receive(worker.connection)
                 if not isinstance(reply, _Reply):
                     raise TypeError(f"it is a {type(reply).__name__}")

@@ -108,8 +108,8 @@ class _Handler(SimpleHTTPRequestHandler):
         self.send_header("Content-Range", f"bytes {start}-{end}/{len(whole)}" if part else f"bytes */{len(whole)}")
         self.send_header("Content-Length", str(len(part)))
         self.end_headers()
-        self.wfile.write(part)
-        return server.sent.append(len(part))
+        server.sent.append(len(part))
+        return self.wfile.write(part)
 
     def _fail(self, fault):
         if fault != "cut":
@@ -121,8 +121,8 @@ class _Handler(SimpleHTTPRequestHandler):
 
     def copyfile(self, source, outputfile):
         while block := source.read(2**16):
-            outputfile.write(block)
             self.server.sent.append(len(block))
+            outputfile.write(block)
 
     def log_message(self, *args):
         pass

@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from avatar.answers import gold_answer, parse_answer, same_answer
-from avatar.data.dataset import PromptDataset, PromptStyle
-from avatar.data.media import decode_clip
+from avatar.data.dataset import PromptDataset
+from avatar.data.media import decode_medium
 from avatar.data.micro import (
     COLORS,
     FULL_CHAIN_SHARE,
     HINTED_SHARE,
     KINDS,
+    RULE,
     SHAPES,
     SPLITS,
     Scene,
@@ -30,7 +31,7 @@ from avatar.data.micro import (
     render_mp4,
     video_labels,
 )
-from avatar.data.schema import parse_record
+from avatar.data.schema import Medium, parse_record
 from avatar.data.shards import write_shards
 
 MASKS = [m for m in product([False, True], repeat=4) if any(m)]
@@ -58,7 +59,8 @@ def seen_color(frames, flashes):
 def decoded():
     """(scene, decoded clip, records) of 48 real MP4s, from every split."""
     drawn = [item for i, split in enumerate(SPLITS) for item in draw_split(split, 10 if i else 8, seed=11)]
-    return [(scene, decode_clip(render_mp4(scene), key), records) for key, scene, records in drawn]
+    video = Medium("video", "mp4")
+    return [(s, decode_medium(render_mp4(s), video, True, RULE, key, key), records) for key, s, records in drawn]
 
 
 def test_flashes_are_recovered_from_every_decoded_mp4(decoded):
@@ -91,6 +93,8 @@ def test_every_decoded_clip_is_one_second_of_eight_frames_and_sixteen_thousand_s
     assert {tuple(clip.frames.shape) for _, clip, _ in decoded} == {(8, 3, 56, 56)}
     assert {tuple(clip.audio.shape) for _, clip, _ in decoded} == {(16_000,)}
     assert {clip.fps for _, clip, _ in decoded} == {8.0}
+    times = torch.arange(8).double() / 8
+    assert all(torch.allclose(clip.times, times, rtol=0, atol=1e-6) for _, clip, _ in decoded)
 
 
 def test_answers_follow_from_what_is_seen_and_heard_in_the_decoded_mp4(decoded):
@@ -132,7 +136,9 @@ def test_for_every_scene_the_chain_of_a_question_ends_in_its_gold_answer(kind):
 
 def test_every_question_plays_the_sound_of_its_video_and_carries_a_hint():
     records = [ask(draw_scene(Random(0)), kind) for kind in KINDS]
-    assert [(r.media, r.use_audio_in_video, r.show_hint) for r in records] == [({"video": "mp4"}, True, False)] * 5
+    assert [(r.media, r.use_audio_in_video, r.show_hint) for r in records] == [
+        ([Medium("video", "mp4")], True, False)
+    ] * 5
     assert all(record.hint for record in records)
     assert len({record.question for record in records}) == 5
 
@@ -163,7 +169,7 @@ def test_the_same_seed_gives_the_same_shard_bytes_and_decoded_clips_on_any_numbe
     with ThreadPoolExecutor(4) as pool:
         write_shards(tmp_path / "four", pool.map(render, draw_split("chains", 6, 5)))
     assert (tmp_path / "one" / "00000.tar").read_bytes() == (tmp_path / "four" / "00000.tar").read_bytes()
-    one, four = (PromptDataset([tmp_path / name], PromptStyle()) for name in ("one", "four"))
+    one, four = (PromptDataset([tmp_path / name], rule=RULE) for name in ("one", "four"))
     for i in range(0, 30, 5):
         assert torch.equal(one[i].clips[0].frames, four[i].clips[0].frames)
         assert torch.equal(one[i].clips[0].audio, four[i].clips[0].audio)

@@ -204,6 +204,13 @@ def test_each_task_has_the_whole_limit_however_many_wait_before_it(pool_of):
     assert [pool.collect(ticket) for ticket in tickets] == [(i,) for i in range(5)]
 
 
+@pytest.mark.parametrize("limit", [float("inf"), 1e15, 1e6])
+def test_a_limit_may_be_none_at_all(pool_of, limit):
+    pool = pool_of(time_limit=limit)
+    tickets = [pool.submit(("sleep", 0.1, i)) for i in range(5)]
+    assert [pool.collect(ticket) for ticket in tickets] == [(i,) for i in range(5)]
+
+
 def test_idle_time_counts_against_no_limit(pool_of):
     pool = pool_of(time_limit=0.5)
     [before] = [pool.collect(pool.submit(("pid",)))]

@@ -4,7 +4,9 @@ import pytest
 import torch
 from tests_plain import plain_logprobs
 
-from avatar.data.dataset import PromptDataset, PromptStyle
+from avatar.data.dataset import PromptDataset
+from avatar.data.micro import RULE
+from avatar.data.prompts import PromptStyle
 from avatar.errors import ConfigError, DataError
 from avatar.modules import Policy, SFTModule
 from avatar.modules.perception import Perception
@@ -12,7 +14,7 @@ from avatar.modules.perception import Perception
 
 @pytest.fixture
 def chains(micro):
-    dataset = PromptDataset([micro / "chains"], PromptStyle(letter_options=False))
+    dataset = PromptDataset([micro / "chains"], PromptStyle(letter_options=False), RULE)
     return [dataset[i] for i in (0, 4, 7)]
 
 

@@ -32,8 +32,9 @@ def make_clip(
     """
     generator, encoder, buffer = torch.Generator().manual_seed(seed), Encoder(), io.BytesIO()
     video = encoder.add_video(
-        height=side, width=side, frame_rate=FPS, codec="libx264", pixel_format="yuv420p", preset="veryfast"
-    )
+        height=side, width=side, frame_rate=FPS, codec="libx264", pixel_format="yuv420p", preset="veryfast",
+        extra_options={"threads": 1, "x264-params": "cpu-independent=1"},  # else the bytes differ from run to run
+    )  # fmt: skip
     sound = encoder.add_audio(sample_rate=SOUND_RATE, num_channels=2)
     with encoder.open_file_like(buffer, format="mp4"):
         for start in range(0, math.ceil(seconds)):

@@ -41,22 +41,23 @@ def inspect(
     index, console = ShardIndex(folder), Console()
     places = pick(len(index), num, seed)
     title = f"{folder}: {len(places)} of {len(index)} records"
-    table, sheet = empty_table(title), Sheet(title)
+    table, sheet = empty_table(), Sheet(title)
     looks = look_at(index, places, ClipRule(max_audio_seconds=max_audio_seconds))
     for look in track(looks, "looking", len(places), console=Console(stderr=True), transient=True):
         add_row(table, look)
         sheet.add(look)
     if (manifest := read_manifest(Path(folder))) is not None:
         print_summary(console, folder, manifest)
+    console.print(Text(title, "bold"), soft_wrap=True)  # above it: a title is wrapped to the width of its table
     console.print(table)
     note = sheet.save(Path(out))
     console.print(Text(f"contact sheet: {out}{f' ({note})' if note else ''}"), soft_wrap=True)
     return 0
 
 
-def empty_table(title: str) -> Table:
+def empty_table() -> Table:
     """The columns that :func:`add_row` fills."""
-    table = Table(title=Text(title, "table.title"), title_justify="left")
+    table = Table()
     table.add_column("key", overflow="fold")
     table.add_column("shows", no_wrap=True)
     for name in ("seconds", "frames", "sound, s"):

@@ -44,7 +44,8 @@ class ConversationsFormat(TextFormat):
       ``<audio>`` in the text, and the files in ``video(s)``, ``image(s)``, ``audio(s)``; what ``gpt`` says last is the
       gold completion.
 
-    Keys are looked for in ``key``, ``id``, ``prompt_id``, ``problem_id`` and ``question_id``; all else becomes metadata.
+    Keys are looked for in ``key``, ``id``, ``prompt_id``, ``problem_id`` and ``question_id``. All else becomes
+    metadata.
     """
 
     @classmethod

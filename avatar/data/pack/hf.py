@@ -97,7 +97,7 @@ def _find_files(source: Path) -> list[Path]:
         return _find_files(source / str(_only(splits, source)))
     if (source / "state.json").exists():
         listed = json.loads((source / "state.json").read_text()).get("_data_files", [])
-        return [source / Path(str(entry["filename"])).name for entry in listed]
+        return [_listed(source / Path(str(entry["filename"])).name) for entry in listed]
     tables = [source / name for name in TABLES if (source / name).exists()]
     if tables:
         return tables[:1]
@@ -105,6 +105,12 @@ def _find_files(source: Path) -> list[Path]:
     splits = sorted({_split_of(file.relative_to(source)) for file in files})
     _only(splits, source, f"{source}/{files[0].parent.relative_to(source)}/{splits[0]}-*.parquet" if files else "")
     return files
+
+
+def _listed(file: Path) -> Path:
+    if not file.is_file():
+        raise DataError(f"{file}: state.json lists this file, but it is not there", "missing media")
+    return file
 
 
 def _parquet(folder: Path) -> list[Path]:
@@ -140,8 +146,8 @@ def _table_rows(file: Path) -> Iterator[Row]:
 
 def _arrow_rows(file: Path) -> Iterator[dict[str, Any]]:
     try:
-        import pyarrow
-        import pyarrow.parquet
+        import pyarrow  # type: ignore[import-untyped]
+        import pyarrow.parquet  # type: ignore[import-untyped]
     except ImportError:
         raise ConfigError(
             f"{file}: parquet and arrow files are read with a package that is not installed; install it with: "

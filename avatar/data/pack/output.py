@@ -32,14 +32,18 @@ def find_finished(folder: Path, identity: Mapping[str, Any], overwrite: bool) ->
     """
     if not folder.exists() or overwrite:
         return None
-    if folder.is_dir() and not any(folder.iterdir()):
+    if not any(folder.iterdir()):
         return None
-    manifest = read_manifest(folder) if folder.is_dir() else None
+    manifest = read_manifest(folder)
     if manifest is not None and not manifest["counts"]["samples"]:
         return None  # nothing could be packed then; there is nothing to lose
     if manifest is None or {name: manifest[name] for name in IDENTITY} != dict(identity):
         what = "something else" if manifest is None else "a pack of another source, or with other options"
         raise ConfigError(f"{folder} holds {what}; choose another --out, or replace it with --overwrite true")
+    for shard in manifest["shards"]:
+        path = folder / shard["name"]
+        if not path.is_file() or path.stat().st_size != shard["bytes"]:
+            raise ConfigError(f"{path} is not as it was packed; pack again with --overwrite true")
     return manifest
 
 
@@ -51,8 +55,10 @@ def check_place(folder: Path, kept: Mapping[str, Path]) -> None:
         kept: What must not be in it, by its name in messages.
 
     Raises:
-        ConfigError: One of these lies in it.
+        ConfigError: One of these lies in it, or it is no folder.
     """
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"--out {folder} is a file; choose a folder")
     for name, path in kept.items():
         if path.resolve().is_relative_to(folder.resolve()):
             raise ConfigError(f"--out {folder} holds {name} ({path}); choose a folder of its own")
@@ -89,7 +95,11 @@ class Output:
         for entry in self.journal.entries:
             self.start, at = entry["next"], entry["unshown"]
             self.tally.add(Tally.from_json(entry["tally"]))
-        self._clean()
+        try:
+            self._clean()
+        except BaseException:
+            self.journal.close()
+            raise
         (self.partial / UNSHOWN).touch()
         self._unshown = (self.partial / UNSHOWN).open("r+b")
         self._unshown.truncate(at)

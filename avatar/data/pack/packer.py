@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +26,7 @@ from avatar.data.pack.show import Bar, print_summary
 from avatar.data.rules import ClipRule
 from avatar.data.schema import PROBLEM_TYPES
 from avatar.data.workers import WorkerPool
-from avatar.errors import ConfigError
+from avatar.errors import ConfigError, DataError
 
 AHEAD = 4  # things to look at that are given out ahead, for each worker
 UseAudio = Literal["record", "auto", "true", "false"]
@@ -95,20 +95,37 @@ def pack(
     found, name = find_source(source, format)
     reader = FORMATS[name](found)
     sound = use_audio or ("record" if reader.says_sound else "auto")
-    options = Options(sound, max_shard_mb, problem_types, max_audio_seconds, time_limit)
+    types = list(problem_types) if problem_types else None
+    options = Options(sound, max_shard_mb, types, max_audio_seconds, time_limit)
     root, folder, console = _media_root(found, media_root), Path(out), Console()
     check_place(folder, {"the source": found, "the media": root})
     identity = identify(reader, name, root, asdict(options))
     manifest = find_finished(folder, identity, overwrite)
     if manifest is None:
         require_ffmpeg()
-        with closing(Output(folder, identity, max_shard_mb, overwrite)) as output:
+        with closing(Output(folder, identity, max_shard_mb, overwrite)) as output, _going_on(output.partial, console):
             manifest = _Packing(reader, root, options, output, console).run(jobs or _num_cores())
             output.publish(manifest)
     else:
-        console.print(Text(f"{folder} holds this pack already; to make it again, pass --overwrite true"), soft_wrap=True)
+        console.print(
+            Text(f"{folder} holds this pack already; to make it again, pass --overwrite true"), soft_wrap=True
+        )
     print_summary(console, str(folder), manifest)
     return _status(manifest, max_failed_share)
+
+
+@contextmanager
+def _going_on(partial: Path, console: Console) -> Iterator[None]:
+    """Say what becomes of a run that ends before its time."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.print(Text(f"{partial} holds what is done; the same command goes on from there"), soft_wrap=True)
+        raise
+    except OSError as error:
+        raise DataError(
+            f"{partial}: writing stopped ({error}). What is done stays; when that is mended the same command goes on"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -128,8 +145,7 @@ class _Packing:
         with Bar(self.console) as bar, closing(pool):
             plan = self._plan(bar)
             bar.start(len(plan), output.start)
-            samples = Samples(pool, self._media(), rule, self.options.use_audio)
-            self._pack(plan, samples, bar, AHEAD * jobs)
+            self._pack(plan, Samples(pool, self._media(), rule, self.options.use_audio, AHEAD * jobs), bar)
         output.finish(len(plan))
         return build_manifest(output.identity, output.journal.entries, output.tally, plan.num_rows, plan.num_left_out)
 
@@ -143,7 +159,7 @@ class _Packing:
     def _media(self) -> MediaFiles:
         return MediaFiles(self.root, self.reader, self.output.partial / CARRIED)
 
-    def _pack(self, plan: Plan, samples: Samples, bar: Bar, ahead: int) -> None:
+    def _pack(self, plan: Plan, samples: Samples, bar: Bar) -> None:
         """Have the media of the next groups looked at while those of the first are written."""
         pending: deque[Pending] = deque()
         number = self.output.start
@@ -159,7 +175,7 @@ class _Packing:
 
         for group in plan.groups(self.output.start):
             pending.append(samples.submit(group))
-            while samples.waiting > ahead or len(pending) > ahead:
+            while samples.full or len(pending) > samples.ahead:
                 take_first()
         while pending:
             take_first()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,26 @@ class Found:
 
 @dataclass
 class Pending:
-    """A group whose media are being looked at."""
+    """A group whose media are being looked at.
+
+    Attributes:
+        group: The group.
+        files: Its files, or why they cannot be had.
+        seen: What was found; None for what is still being looked at.
+    """
 
     group: Group
     files: list[Found | DataError]
-    tickets: dict[Look, int] = field(default_factory=dict)
+    seen: dict[Look, Checked | DataError | None] = field(default_factory=dict)
+
+    def outcome(self, look: Look) -> Checked | DataError:
+        """What was found of one thing, once it has been looked at."""
+        file = self.files[int(look[0].name)]
+        if isinstance(file, DataError):
+            return file
+        seen = self.seen[look]
+        assert seen is not None
+        return seen
 
 
 @dataclass
@@ -53,6 +69,13 @@ class Sample:
     tally: Tally
     quarantined: list[Quarantined]
 
+    def refuse(self, record: Planned, group: Group, problem: DataError) -> None:
+        """Leave a record out of it."""
+        names = [_label(group, (medium, None)) for medium in record.media]
+        key = record.source_key if record.source_key is not None else record.key
+        self.quarantined.append(Quarantined(key, record.origin, names, problem.cause, str(problem)))
+        self.tally.quarantined[problem.cause] += 1
+
 
 class Samples:
     """Makes samples of groups. Groups are submitted some way ahead, so that the workers are never idle.
@@ -62,11 +85,19 @@ class Samples:
         media: Finds them.
         rule: How they are decoded.
         use_audio: ``record``, ``auto``, ``true`` or ``false``.
+        ahead: Most looks that are given out at a time.
     """
 
-    def __init__(self, pool: WorkerPool[Check, Checked], media: MediaFiles, rule: ClipRule, use_audio: str) -> None:
-        self.pool, self.media, self.rule, self.use_audio = pool, media, rule, use_audio
-        self.waiting = 0  # looks that have not been collected
+    def __init__(
+        self, pool: WorkerPool[Check, Checked], media: MediaFiles, rule: ClipRule, use_audio: str, ahead: int
+    ) -> None:
+        self.pool, self.media, self.rule, self.use_audio, self.ahead = pool, media, rule, use_audio, ahead
+        self._out: deque[tuple[Pending, Look, int]] = deque()  # with their tickets, in order
+
+    @property
+    def full(self) -> bool:
+        """Whether as much is given out as may be."""
+        return len(self._out) >= self.ahead
 
     def submit(self, group: Group) -> Pending:
         """Have the media of a group looked at."""
@@ -74,36 +105,47 @@ class Samples:
         for record in group.records:
             for look in self._looks(record):
                 found = pending.files[int(look[0].name)]
-                if look in pending.tickets or isinstance(found, DataError):
+                if look in pending.seen or isinstance(found, DataError):
                     continue
-                span = Span(str(found.path), 0, found.size)
-                task = Check(span, *look, self.rule, _label(group, int(look[0].name)))
-                pending.tickets[look] = self.pool.submit(task)
-                self.waiting += 1
+                while self.full:  # of one clip too, which may have thousands of crops
+                    self._settle()
+                task = Check(Span(str(found.path), 0, found.size), *look, self.rule, _label(group, look))
+                pending.seen[look] = None
+                self._out.append((pending, look, self.pool.submit(task)))
         return pending
 
     def collect(self, pending: Pending) -> Sample:
         """The sample of a group, its media waited for."""
-        seen = {look: self._seen(ticket) for look, ticket in pending.tickets.items()}
-        group, files = pending.group, _read(pending)
-        names = member_names(_kinds(group), [f.extension if isinstance(f, Found) else "" for f in pending.files])
-        sample = Sample(group.sample, {}, Tally(), [])
-        for record in group.records:
-            looks = self._looks(record)
-            problems = [files[int(medium.name)] for medium, _ in looks] + [seen.get(look) for look in looks]
-            if problem := next((p for p in problems if isinstance(p, DataError)), None):
-                sample.quarantined.append(_quarantined(record, group, problem))
-                sample.tally.quarantined[problem.cause] += 1
-                continue
-            shown = [seen[look] for look in looks]
-            final = _finished(record, names, looks, [s for s in shown if isinstance(s, Checked)], sample.tally)
-            sample.members[f"{record.name}.json" if record.name else "json"] = final.to_json()
-        if sample.members:
-            sample.members |= {n: f for n, f in zip(names, files, strict=True) if isinstance(f, bytes)}
-            _count_files(group, seen, sample.tally)
+        while any(seen is None for seen in pending.seen.values()):
+            self._settle()
+        sample = self._sample(pending)
         for found in pending.files:
             if isinstance(found, Found):
                 self.media.done(found.path)
+        return sample
+
+    def _sample(self, pending: Pending) -> Sample:
+        group = pending.group
+        sample, good = Sample(group.sample, {}, Tally(), []), []
+        for record in group.records:
+            outcomes = [pending.outcome(look) for look in self._looks(record)]
+            checked = [outcome for outcome in outcomes if isinstance(outcome, Checked)]
+            if problem := next((outcome for outcome in outcomes if isinstance(outcome, DataError)), None):
+                sample.refuse(record, group, problem)
+            else:
+                good.append((record, checked))
+        if not good:
+            return sample
+        files = _read(pending)
+        if isinstance(files, DataError):
+            for record, _ in good:
+                sample.refuse(record, group, files)
+            return sample
+        for record, checked in good:
+            final = _finished(record, list(files), checked, sample.tally)
+            sample.members[f"{record.name}.json" if record.name else "json"] = final.to_json()
+        sample.members |= files
+        _count_files(pending, sample.tally)
         return sample
 
     def _find(self, group: Group, number: int) -> Found | DataError:
@@ -118,14 +160,18 @@ class Samples:
         wanted = {"true": True, "false": False, "record": bool(said), "auto": said}[self.use_audio]
         return [(medium, wanted if medium.kind == "video" else False) for medium in record.media]
 
-    def _seen(self, ticket: int) -> Checked | DataError:
-        self.waiting -= 1
+    def _settle(self) -> None:
+        """Wait for the look that was given out first."""
+        pending, look, ticket = self._out.popleft()
+        label = _label(pending.group, look)
         try:
-            return self.pool.collect(ticket)
+            pending.seen[look] = self.pool.collect(ticket)
         except DataError as error:
-            return error
+            reason = str(error).removeprefix(f"{label}: ").removeprefix("the file: ")
+            pending.seen[look] = DataError(f"{label}: {reason}", error.cause)
         except RuntimeError as error:  # the decoder failed in a way that it does not know itself
-            return DataError(str(error).strip().rpartition("\n")[2], "cannot be decoded")
+            reason = str(error).strip().rpartition("\n")[2]
+            pending.seen[look] = DataError(f"{label}: {reason}", "cannot be decoded")
 
 
 def member_names(kinds: list[str], extensions: list[str]) -> list[str]:
@@ -152,52 +198,49 @@ def _kinds(group: Group) -> list[str]:
     return [kinds[i] for i in range(len(group.files))]
 
 
-def _label(group: Group, number: int) -> str:
-    ref = group.files[number]
-    return ref.name or f"the {_kinds(group)[number]} in {group.records[0].origin}"
+def _label(group: Group, look: Look) -> str:
+    """What a file is called in messages."""
+    return group.files[int(look[0].name)].name or f"the {look[0].kind} in {group.records[0].origin}"
 
 
-def _read(pending: Pending) -> list[bytes | DataError]:
-    """The files themselves."""
-    result: list[bytes | DataError] = []
-    for number, found in enumerate(pending.files):
-        if isinstance(found, DataError):
-            result.append(found)
-            continue
-        payload = found.path.read_bytes()
-        changed = DataError(f"{_label(pending.group, number)} changed while it was packed; pack again", "missing media")
-        result.append(payload if len(payload) == found.size else changed)
-    return result
+def _read(pending: Pending) -> dict[str, bytes] | DataError:
+    """The files themselves by their names in the sample; or what has become of one since it was looked at."""
+    found = [file for file in pending.files if isinstance(file, Found)]
+    names = member_names(_kinds(pending.group), [file.extension for file in found])
+    files: dict[str, bytes] = {}
+    for name, file, ref in zip(names, found, pending.group.files, strict=True):
+        try:
+            files[name] = file.path.read_bytes()
+        except OSError as error:
+            return DataError(f"{ref.name}: it cannot be read ({error.strerror})", "missing media")
+        if len(files[name]) != file.size:
+            return DataError(f"{ref.name}: it changed while it was packed; pack again", "missing media")
+    return files
 
 
-def _finished(record: Planned, names: list[str], looks: list[Look], shown: list[Checked], tally: Tally) -> Record:
+def _finished(record: Planned, names: list[str], shown: list[Checked], tally: Tally) -> Record:
     """The record as it goes into the shard, counted."""
     fields: dict[str, Any] = {k: v for k, v in record.fields.items() if k != "use_audio_in_video"}
     if record.source_key is not None and record.source_key != record.key:
         fields["metadata"] = {**fields.get("metadata", {}), KEPT_KEY: record.source_key}
-    heard = [checked.heard for (medium, _), checked in zip(looks, shown, strict=True) if medium.kind == "video"]
+    heard = [checked.heard for medium, checked in zip(record.media, shown, strict=True) if medium.kind == "video"]
     if heard:
         fields["use_audio_in_video"] = all(heard)
         tally.sound["with" if all(heard) else "mixed" if any(heard) else "without"] += 1
-    media = [replace(medium, name=names[int(medium.name)]).to_fields() for medium, _ in looks]
+    media = [replace(medium, name=names[int(medium.name)]).to_fields() for medium in record.media]
     tally.records += 1
     tally.problem_types[fields.get("problem_type", "exact")] += 1
     return record_from_fields({**fields, "media": media}, record.key)
 
 
-def _count_files(group: Group, seen: dict[Look, Checked | DataError], tally: Tally) -> None:
+def _count_files(pending: Pending, tally: Tally) -> None:
     tally.samples += 1
-    kinds = _kinds(group)
-    facts = {int(look[0].name): checked for look, checked in seen.items() if isinstance(checked, Checked)}
-    for number, checked in facts.items():
-        tally.media[kinds[number]] += 1
+    facts = {int(medium.name): found for (medium, _), found in pending.seen.items() if isinstance(found, Checked)}
+    for kind, number in zip(_kinds(pending.group), sorted(facts), strict=True):
+        checked = facts[number]
+        tally.media[kind] += 1
         parts = [name for name, there in (("picture", checked.picture), ("sound", checked.sound)) if there]
-        tally.streams["image" if kinds[number] == "image" else " and ".join(parts)] += 1
+        tally.streams["image" if kind == "image" else " and ".join(parts)] += 1
         tally.seconds += checked.seconds
         tally.picture_seconds += checked.seconds if checked.picture else 0.0
         tally.sound_seconds += checked.seconds if checked.sound else 0.0
-
-
-def _quarantined(record: Planned, group: Group, error: DataError) -> Quarantined:
-    names = [_label(group, int(medium.name)) for medium in record.media]
-    return Quarantined(record.source_key or record.key, record.origin, names, error.cause, str(error))

@@ -119,7 +119,9 @@ def option_texts(given: Any) -> list[str]:
 def strip_letters(options: list[str]) -> list[str]:
     """Options without their letters, if each bears its own and has text behind it; else as they are."""
     found = [_LETTERED.fullmatch(option) for option in options]
-    if len(options) <= len(ascii_uppercase) and all(m and m[1] == letter for m, letter in zip(found, ascii_uppercase, strict=False)):
+    if len(options) <= len(ascii_uppercase) and all(
+        m and m[1] == letter for m, letter in zip(found, ascii_uppercase, strict=False)
+    ):
         return [m[2].strip() for m in found if m]
     return options
 

@@ -54,4 +54,5 @@ class Tally:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Tally:
         """The counterpart of :meth:`to_json`."""
-        return cls(**{k: Counter(v) if isinstance(v, dict) else v for k, v in values.items()})
+        told: dict[str, Any] = {k: Counter(v) if isinstance(v, dict) else v for k, v in values.items()}
+        return cls(**told)

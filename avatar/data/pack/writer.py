@@ -38,7 +38,9 @@ class Shard:
         self.size = 0  # bytes of its members so far
 
     def write(self, block: bytes) -> int:
-        """Called by the tar writer with the next bytes of the file."""
+        """Called by the tar writer with the next bytes of the file; by one that is collected after an error too."""
+        if self._file.closed:
+            return len(block)
         self._digest.update(block)
         return self._file.write(block)
 
@@ -86,7 +88,7 @@ class Journal:
     Args:
         path: The file.
         identity: Source and options; a journal of others is not gone on with.
-        overwrite: Start anew in that case.
+        overwrite: Start anew in that case, as is done where it tells of no shard.
 
     Attributes:
         entries: Those of the shards, in order.
@@ -96,22 +98,30 @@ class Journal:
     """
 
     def __init__(self, path: Path, identity: Mapping[str, Any], overwrite: bool = False) -> None:
+        self.entries: list[dict[str, Any]] = []
         self._file: BinaryIO = path.open("a+b")
+        try:
+            self._begin(path.parent, dict(identity), overwrite)
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self, folder: Path, identity: dict[str, Any], overwrite: bool) -> None:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise ConfigError(f"{path.parent} is being written by another process; wait for it, or stop it") from None
+            raise ConfigError(f"{folder} is being written by another process; wait for it, or stop it") from None
         self._file.seek(0)
         lines = [line for line in self._file.readlines() if line.endswith(b"\n")]  # the last may have been cut off
         first, *rest = [json.loads(line) for line in lines] or [None]
-        if first not in (None, {"pack": dict(identity)}):
-            if not overwrite:
-                raise _other(path.parent, first, identity)
+        if first not in (None, {"pack": identity}):
+            if rest and not overwrite:
+                raise _other(folder, first, identity)
             lines, first, rest = [], None, []
-        self.entries: list[dict[str, Any]] = rest
+        self.entries = rest
         self._file.truncate(sum(map(len, lines)))
         if first is None:
-            self._append({"pack": dict(identity)})
+            self._append({"pack": identity})
 
     def shard(self, entry: Mapping[str, Any]) -> None:
         """A shard is whole."""

@@ -16,7 +16,9 @@ from avatar.errors import ConfigError, DataError
 def read(name, row, tmp_path="."):
     """The draft, after a look that the schema takes it."""
     draft = FORMATS[name](tmp_path).read(row)
-    record_from_fields({**draft.fields, "media": [{s.kind: "x", "start": s.start, "end": s.end} for s in draft.media]}, "row")
+    record_from_fields(
+        {**draft.fields, "media": [{s.kind: "x", "start": s.start, "end": s.end} for s in draft.media]}, "row"
+    )
     return draft
 
 
@@ -123,13 +125,25 @@ def test_tags_say_what_is_shown_where_over_several_turns():
     }
     draft = read("messages", row)
     wav = Embedded(b"wav")
-    assert draft.media == [Shown("image", "1.png"), Shown("audio", wav), Shown("image", "2.png"), Shown("video", "1.mp4")]
-    kinds = [[p["type"] for p in m["content"]] if isinstance(m["content"], list) else "text" for m in draft.fields["messages"]]
+    assert draft.media == [
+        Shown("image", "1.png"),
+        Shown("audio", wav),
+        Shown("image", "2.png"),
+        Shown("video", "1.mp4"),
+    ]
+    kinds = [
+        [p["type"] for p in m["content"]] if isinstance(m["content"], list) else "text"
+        for m in draft.fields["messages"]
+    ]
     assert kinds == [["image", "text", "audio", "text"], "text", ["text", "image", "video", "text"]]
 
 
 def test_parts_may_name_their_files_themselves():
-    parts = [{"type": "video", "video": "a.mp4"}, {"type": "text", "text": "how many?"}, {"type": "image", "text": None}]
+    parts = [
+        {"type": "video", "video": "a.mp4"},
+        {"type": "text", "text": "how many?"},
+        {"type": "image", "text": None},
+    ]
     draft = read("messages", {"messages": [{"role": "user", "content": parts}], "images": ["b.png"], "answer": "2"})
     assert draft.media == [Shown("video", "a.mp4"), Shown("image", "b.png")]
 
@@ -239,7 +253,9 @@ def test_a_row_of_video_r1():
     ],
 )
 def test_its_other_problem_types(kind, solution, ours, answer):
-    draft = read("conversations", {**VIDEO_R1, "problem_type": kind, "options": [], "process": "", "solution": solution})
+    draft = read(
+        "conversations", {**VIDEO_R1, "problem_type": kind, "options": [], "process": "", "solution": solution}
+    )
     assert (draft.fields["problem_type"], draft.fields["answer"]) == (ours, answer)
     assert "chain" not in draft.fields
 
@@ -252,7 +268,11 @@ def test_thoughts_without_tags_get_them():
 
 def test_a_row_of_echoink():
     assert read("conversations", ECHOINK).media == [Shown("image", "images/s.jpg"), Shown("audio", "audios/s.wav")]
-    older = {**ECHOINK, "options": [{"label": c, "text": t} for c, t in zip("ABCD", "wxyz", strict=True)], "qa_type": "avqa"}
+    older = {
+        **ECHOINK,
+        "options": [{"label": c, "text": t} for c, t in zip("ABCD", "wxyz", strict=True)],
+        "qa_type": "avqa",
+    }
     assert read("conversations", older).fields["options"] == ["w", "x", "y", "z"]
     video = {**ECHOINK, "data_type": "video", "path": {"video": "v.mp4", "image": None}}
     assert read("conversations", video).media == [Shown("video", "v.mp4")]
@@ -317,7 +337,14 @@ def test_an_unknown_speaker_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("row", "name"), [(OURS, "jsonl"), (STAGE, "messages"), (VIDEO_R1, "conversations"), (ECHOINK, "conversations"), (LLAVA, "conversations")]
+    ("row", "name"),
+    [
+        (OURS, "jsonl"),
+        (STAGE, "messages"),
+        (VIDEO_R1, "conversations"),
+        (ECHOINK, "conversations"),
+        (LLAVA, "conversations"),
+    ],
 )
 @pytest.mark.parametrize("array", [True, False])
 def test_a_file_is_known_by_its_records(tmp_path, row, name, array):
@@ -330,7 +357,9 @@ def test_a_file_is_known_by_its_records(tmp_path, row, name, array):
 def test_what_could_be_two_formats_or_none_lists_them_all(tmp_path):
     path = tmp_path / "train.jsonl"
     path.write_text(json.dumps({"text": "hello"}))
-    with pytest.raises(ConfigError, match=r"Pass --format; known: conversations, hf, jsonl, messages.*fields of the first: text"):
+    with pytest.raises(
+        ConfigError, match=r"Pass --format; known: conversations, hf, jsonl, messages.*fields of the first: text"
+    ):
         find_source(str(path), "auto")
     path.write_text(json.dumps(OURS) + "\n" + json.dumps(LLAVA))
     with pytest.raises(ConfigError, match="look like none of them"):

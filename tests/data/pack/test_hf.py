@@ -114,7 +114,9 @@ def test_several_splits_are_not_mixed(folder, tmp_path):
     (tmp_path / "hf/data").mkdir(parents=True)
     for split in ("train", "test"):
         made.to_parquet(tmp_path / f"hf/data/{split}-00000-of-00001.parquet")
-    with pytest.raises(ConfigError, match=r"holds 2 splits \(test, train\); pack one at a time, as .*data/test-\*.parquet"):
+    with pytest.raises(
+        ConfigError, match=r"holds 2 splits \(test, train\); pack one at a time, as .*data/test-\*.parquet"
+    ):
         FORMATS["hf"](tmp_path / "hf")
     datasets.DatasetDict({"train": made, "test": made}).save_to_disk(tmp_path / "saved")
     with pytest.raises(ConfigError, match=r"2 splits \(train, test\); pack one at a time, as .*saved/train"):

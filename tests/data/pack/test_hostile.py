@@ -8,6 +8,7 @@ import time
 import pytest
 
 from avatar.data.pack import text
+from avatar.errors import DataError
 
 
 def question(path, key):
@@ -74,9 +75,7 @@ def test_a_pickle_in_a_table_is_never_opened(packed, tmp_path):
     columns = {
         "question": ["q", "r"],
         "answer": ["a", "b"],
-        "video": [
-            {"bytes": pickle.dumps([Bomb(), name]), "path": name} for name in ("x.mp4", "../../x.pkl")
-        ],
+        "video": [{"bytes": pickle.dumps([Bomb(), name]), "path": name} for name in ("x.mp4", "../../x.pkl")],
     }
     datasets.Dataset.from_dict(columns).to_parquet(tmp_path / "all.parquet")
     status, found = packed(tmp_path / "all.parquet")
@@ -93,15 +92,30 @@ def test_a_saved_dataset_cannot_name_files_elsewhere(packed, tmp_path, folder):
     (tmp_path / "saved" / state["_data_files"][0]["filename"]).unlink()
     state["_data_files"][0]["filename"] = "../outside/" + state["_data_files"][0]["filename"]
     (tmp_path / "saved/state.json").write_text(json.dumps(state))
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(DataError, match=r"state\.json lists this file, but it is not there"):
         packed(tmp_path / "saved")
 
 
-KEYS = ["../../etc/cron", "/etc/passwd", "..", "a.mp4", "a\\b", "", "問題", "-rf", "\u202egnp.exe", "x" * 5000, "__MACOSX/a", "a\nb"]
+KEYS = [
+    "../../etc/cron",
+    "/etc/passwd",
+    "..",
+    "a.mp4",
+    "a\\b",
+    "",
+    "問題",
+    "-rf",
+    "\u202egnp.exe",
+    "x" * 5000,
+    "__MACOSX/a",
+    "a\nb",
+]
 
 
 def test_no_key_leads_out_of_a_shard(packed, write, folder):
-    rows = [{"id": key, "problem": "q", "solution": "a", "video": f"clips/{'abc'[i % 3]}.mp4"} for i, key in enumerate(KEYS)]
+    rows = [
+        {"id": key, "problem": "q", "solution": "a", "video": f"clips/{'abc'[i % 3]}.mp4"} for i, key in enumerate(KEYS)
+    ]
     rows += [{"id": key, "problem": "q", "solution": "a"} for key in KEYS]
     status, found = packed(write(rows, "train.json"))
     assert (status, len(found.keys)) == (0, 2 * len(KEYS))  # the index refuses names that lead out

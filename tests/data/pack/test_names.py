@@ -78,5 +78,5 @@ def test_a_name_that_is_taken_gets_a_number():
 
 
 def test_many_records_of_one_key_take_no_time_each():
-    sample, names = Names().several(["same"] * 20_000, "x.mp4")
+    _, names = Names().several(["same"] * 20_000, "x.mp4")
     assert len(set(names)) == 20_000

@@ -9,7 +9,7 @@ import torch
 
 from avatar.data.index import ShardIndex
 from avatar.data.pack import pack
-from avatar.errors import ConfigError
+from avatar.errors import ConfigError, DataError
 
 
 def question(path="clips/a.mp4", **fields):
@@ -29,7 +29,11 @@ def test_a_packed_record_and_its_clip_are_those_of_the_source(packed, write, fol
         key="one", use_audio_in_video=True, hint="look", audio_caption="a tone", metadata={"kind": "count"},
         chain="<think>1</think><answer>2</answer>",
     )  # fmt: skip
-    row["media"] = [{"video": "clips/a.mp4", "start": 0.25, "end": 0.75}, {"image": "pictures/red.png"}, {"audio": "sounds/beep.wav"}]
+    row["media"] = [
+        {"video": "clips/a.mp4", "start": 0.25, "end": 0.75},
+        {"image": "pictures/red.png"},
+        {"audio": "sounds/beep.wav"},
+    ]
     status, found = packed(write([row]))
     assert (status, found.keys, found.quarantine) == (0, ["one"], [])
     record = found.record("one")
@@ -95,6 +99,13 @@ def test_the_sound_of_a_video_may_be_shown_alone_and_beside_it(packed, write):
     _, found = packed(write([row]))
     assert [m.name for m in found.record("k").media] == ["v0.mp4", "v0.mp4", "a0.mp4"]
     assert [clip.kind for clip in found.clips("k")] == ["video", "audio", "audio"]
+
+
+def test_a_clip_with_several_crops_is_stored_once(packed, write):
+    rows = [question(key=f"k{i}", media=[{"audio": "sounds/beep.wav", "end": 0.5 + i / 100}]) for i in range(20)]
+    _, found = packed(write(rows))
+    assert (found.manifest["counts"]["records"], found.manifest["counts"]["samples"]) == (20, 1)
+    assert found.record("sounds/beep/k7").media[0].end == 0.57
 
 
 def test_a_wrong_extension_is_put_right(packed, write, folder):
@@ -271,7 +282,12 @@ def test_the_manifest_tells_what_is_there(packed, many, tmp_path):
             assert index["members"] == [[m.name, m.offset_data, m.size] for m in tar]
         assert index["size"] == len(raw)
     assert sorted(p.name for p in found.folder.iterdir()) == sorted(
-        [*found.shards, *(f"{n.removesuffix('.tar')}.index.json" for n in found.shards), "manifest.json", "quarantine.jsonl"]
+        [
+            *found.shards,
+            *(f"{n.removesuffix('.tar')}.index.json" for n in found.shards),
+            "manifest.json",
+            "quarantine.jsonl",
+        ]
     )
 
 
@@ -299,7 +315,7 @@ def test_another_source_or_other_options_do_not_replace_it_unasked(packed, write
     source = write([question(key="a")])
     packed(source)
     write([question(key="b")])
-    with pytest.raises(ConfigError, match="a pack of another source, or with other options.*--overwrite true"):
+    with pytest.raises(ConfigError, match=r"a pack of another source, or with other options.*--overwrite true"):
         packed(source)
     write([question(key="a")])
     with pytest.raises(ConfigError, match="a pack of another source"):
@@ -318,10 +334,26 @@ def test_a_folder_of_something_else_is_refused(packed, write, tmp_path):
         packed(write([question(key="a")]), "mine")
     (tmp_path / "new.partial").mkdir()
     (tmp_path / "new.partial/thesis.tex").write_text("...")
-    with pytest.raises(ConfigError, match="new.partial holds something else"):
+    with pytest.raises(ConfigError, match=r"new\.partial holds something else"):
         packed(write([question(key="a")]), "new")
     assert (tmp_path / "mine/thesis.tex").exists()
     assert (tmp_path / "new.partial/thesis.tex").exists()
+
+
+def test_a_shard_that_is_gone_since_is_missed(packed, write):
+    source = write([question(key="a")])
+    _, found = packed(source)
+    (found.folder / "00000.tar").unlink()
+    with pytest.raises(ConfigError, match=r"00000\.tar is not as it was packed.*--overwrite true"):
+        packed(source)
+    assert packed(source, overwrite=True)[1].keys == ["a"]
+
+
+def test_a_run_that_ended_before_its_first_shard_leaves_nothing_to_go_on_with(packed, write, folder):
+    (folder / "train.json").write_text(json.dumps([problem(i) for i in range(3)])[:-20])
+    with pytest.raises(DataError, match="not JSON at or behind its record 3"):
+        packed(folder / "train.json")
+    assert packed(write([problem(i) for i in range(3)], "train.json"))[0] == 0
 
 
 def test_the_source_cannot_be_its_own_target(write, folder, tmp_path):
@@ -329,6 +361,8 @@ def test_the_source_cannot_be_its_own_target(write, folder, tmp_path):
     for out in (folder, tmp_path):
         with pytest.raises(ConfigError, match="holds the source"):
             pack(str(source), out=str(out), overwrite=True)
+    with pytest.raises(ConfigError, match="is a file"):
+        pack(str(source), out=str(folder / "clips/a.mp4"), overwrite=True)
     with pytest.raises(ConfigError, match="holds the media"):
         pack(str(source), out=str(folder / "clips"), media_root=str(folder / "clips"), overwrite=True)
 

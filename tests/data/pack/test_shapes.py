@@ -29,7 +29,17 @@ def test_letters_are_taken_off_where_every_option_bears_its_own(form):
     assert strip_letters([form.format(letter, text) for letter, text in zip("ABC", texts, strict=True)]) == texts
 
 
-@pytest.mark.parametrize("options", [["A. red", "green"], ["B. red", "A. green"], ["A", "B"], ["A.", "B."], ["Apple", "Bee"], [*(f"{c}. x" for c in ascii_uppercase), "y"]])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["A. red", "green"],
+        ["B. red", "A. green"],
+        ["A", "B"],
+        ["A.", "B."],
+        ["Apple", "Bee"],
+        [*(f"{c}. x" for c in ascii_uppercase), "y"],
+    ],
+)
 def test_else_options_stay_as_they_are(options):
     assert strip_letters(options) == options
 
@@ -98,14 +108,25 @@ def test_a_completion_at_odds_with_the_gold_answer_is_refused():
     check_chain(chain.format("2.0"), "2", "number", [])
     check_chain(chain.format("anything"), "some text", "free", [])  # other words may say the same
     check_chain("no tags", "A", "choice", ["red", "green"])
-    for told, gold, kind, options in (("B", "A", "choice", ["red", "green"]), ("3", "2", "number", []), ("no", "yes", "exact", [])):
+    for told, gold, kind, options in (
+        ("B", "A", "choice", ["red", "green"]),
+        ("3", "2", "number", []),
+        ("no", "yes", "exact", []),
+    ):
         with pytest.raises(DataError, match="which is right"):
             check_chain(chain.format(told), gold, kind, options)
 
 
 def test_files_are_paths_or_bytes_alone_or_in_lists():
-    assert list(files_of(["a.mp4", {"path": "b.mp4"}, {"path": "c.mp4", "bytes": None}], "videos")) == ["a.mp4", "b.mp4", "c.mp4"]
-    assert list(files_of([{"path": "c.mp4", "bytes": b"x"}, b"y"], "videos")) == [Embedded(b"x", "c.mp4"), Embedded(b"y")]
+    assert list(files_of(["a.mp4", {"path": "b.mp4"}, {"path": "c.mp4", "bytes": None}], "videos")) == [
+        "a.mp4",
+        "b.mp4",
+        "c.mp4",
+    ]
+    assert list(files_of([{"path": "c.mp4", "bytes": b"x"}, b"y"], "videos")) == [
+        Embedded(b"x", "c.mp4"),
+        Embedded(b"y"),
+    ]
     assert list(files_of(None, "videos")) == []
     for wrong in (5, "", {"url": "x"}, {"path": None}, [True]):
         with pytest.raises(DataError, match="'videos' must name a file"):
@@ -121,7 +142,16 @@ def test_a_kind_is_told_by_the_extension():
 
 
 def test_what_is_left_over_becomes_metadata_if_it_is_json():
-    row = {"id": 7, "hint": "look", "audio_cues": "a beep", "source": "web", "score": 0.5, "raw": b"x", "bad": float("nan"), "none": None}
+    row = {
+        "id": 7,
+        "hint": "look",
+        "audio_cues": "a beep",
+        "source": "web",
+        "score": 0.5,
+        "raw": b"x",
+        "bad": float("nan"),
+        "none": None,
+    }
     fields = Fields(row)
     assert fields.key() == "7"
     assert fields.common() == {"hint": "look", "audio_caption": "a beep", "metadata": {"source": "web", "score": 0.5}}

@@ -11,7 +11,13 @@ from avatar.data.pack.sniff import HEAD, extension_of
 from avatar.errors import DataError
 
 SOURCES = {"video": "testsrc=size=64x48:rate=8:duration=1", "audio": "sine=frequency=440:duration=1"}
-EXTRA = {"mpg": ["-r", "25"], "mpeg": ["-r", "25"], "flv": ["-c:v", "flv"], "3gp": ["-c:v", "mpeg4"], "opus": ["-c:a", "libopus", "-ar", "48000"]}
+EXTRA = {
+    "mpg": ["-r", "25"],
+    "mpeg": ["-r", "25"],
+    "flv": ["-c:v", "flv"],
+    "3gp": ["-c:v", "mpeg4"],
+    "opus": ["-c:a", "libopus", "-ar", "48000"],
+}
 MADE = [extension for known in EXTENSIONS.values() for extension in known]
 
 

@@ -11,7 +11,11 @@ from avatar.data.pack.text import text_rows
 from avatar.errors import DataError
 
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**60), 2**60)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=6,
 )
@@ -65,7 +69,9 @@ def test_a_broken_line_costs_itself_alone(tmp_path, monkeypatch, name):
     assert last.origin == "train.jsonl:4"  # an empty line counts, as it does in an editor
 
 
-@pytest.mark.parametrize("raw", [b'[{"a": 1}, {"a": ', b'[{"a": 1} {"a": 2}]', b'[{"a": 1}] x', b'[{"a": 1}, {"a": NaN}]', b"["])
+@pytest.mark.parametrize(
+    "raw", [b'[{"a": 1}, {"a": ', b'[{"a": 1} {"a": 2}]', b'[{"a": 1}] x', b'[{"a": 1}, {"a": NaN}]', b"["]
+)
 def test_a_broken_array_stops_at_the_record_that_is_in_doubt(tmp_path, raw):
     with pytest.raises(DataError, match=r"not JSON at or behind its record [012]"):
         rows_of(tmp_path, raw)
