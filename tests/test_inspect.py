@@ -58,7 +58,7 @@ SAMPLES = {
         {"mp4": film},
         {"question": "how many ?", "media": [{"video": "mp4"}], "use_audio_in_video": True} | NUMBER,
     ),
-    "picture": ({"png": picture}, {"question": "$5 or \\frac{x ?", "media": [{"image": "png"}]} | CHOICE),
+    "picture": ({"png": picture}, {"question": "is $\\frac{x$ [one] ?", "media": [{"image": "png"}]} | CHOICE),
     "sound": ({"wav": sound}, {"question": "几个音", "media": [{"audio": "wav"}]} | NUMBER),
     "several": (
         {"mp4": film, "png": picture, "wav": sound},
@@ -114,7 +114,7 @@ def test_it_prints_a_row_for_each_record_and_draws_all_of_them(write, tmp_path, 
     rows = {line.split("│")[1].strip(): line for line in printed.splitlines() if line.startswith("│")}
     assert set(SAMPLES) <= set(rows)
     assert all(word in rows["film"] for word in ("video", "2.00", "number", "how many ?"))
-    assert all(word in rows["picture"] for word in ("image", "choice", "$5 or \\frac{x ?", "B. two"))
+    assert all(word in rows["picture"] for word in ("image", "choice", "is $\\frac{x$ [one] ?", "B. two"))
     assert all(word in rows["sound"] for word in ("audio", "3.00", "几个音"))
     assert "cut.mp4: the file is cut short" in rows["cut"]
     assert "not JSON" in rows["garbled"]

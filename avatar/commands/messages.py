@@ -11,8 +11,8 @@ import torch
 
 from avatar.advantages import ADVANTAGES, SHAPES
 from avatar.benchmarks import BenchmarkData
-from avatar.data.plan import Phase
 from avatar.data.module import ShardData
+from avatar.data.plan import Phase
 from avatar.losses import Objective
 from avatar.models.lora import LoRA
 from avatar.modules import EvaluationModule, Policy, Reference, RLModule, SFTModule
@@ -25,6 +25,7 @@ from avatar.rollouts import ENGINES
 MODULES = (RLModule, SFTModule, EvaluationModule)
 DATA_MODULES = (ShardData, BenchmarkData)
 SECTIONS = {"model.objective": Objective, "model.replay": Replay, "model.policy.lora": LoRA}  # classes without a name
+MOVED = ("min_pixels", "max_pixels")  # from the policy to the data
 REGISTRIES: dict[str, Registry[Any]] = {
     "advantage": ADVANTAGES,
     "base": ADVANTAGES,
@@ -80,10 +81,11 @@ def explain(message: str, options: Iterable[str] = ()) -> str:
     if match := re.search(r"Option '([^']+)' is not accepted|[Kk]ey ['\"]([\w.]+)['\"] is not expected", message):
         name = (match[1] or match[2]).rsplit(".", 1)[-1]
         where = f" of --{key}" if key else ""
-        help_ = _belongs(name) or _owners(name) or did_you_mean(name, argument_names())
+        help_ = _moved(name) or _belongs(name) or _owners(name) or did_you_mean(name, argument_names())
         return f"unknown argument {name!r}{where}.{help_}"
     if match := re.search(r"does not accept (?:option|nested key) ['\"]([\w.]+)['\"]", message):
-        near = did_you_mean(match[1], [option.removeprefix("--") for option in options])
+        name = match[1].rsplit(".", 1)[-1]
+        near = _moved(name) or did_you_mean(match[1], [option.removeprefix("--") for option in options])
         return f"unknown argument {match[1]!r}.{near}"
     if match := re.search(r"Expected a dot import path string: (\S+)|No module named ['\"](\S+)['\"]", message):
         return _unknown_class(key, match[1] or match[2])
@@ -94,6 +96,11 @@ def explain(message: str, options: Iterable[str] = ()) -> str:
     ):
         return f"--{key}: expected {match[2] or match[1].replace(', ', ' or ')}, got {match[3]!r}"
     return _shorten(message)
+
+
+def _moved(name: str) -> str:
+    """Where an argument has gone that a former version had at the policy, or an empty string."""
+    return f" model.policy.{name} is now data.{name}: the data says how large frames are" if name in MOVED else ""
 
 
 def _belongs(name: str) -> str:

@@ -145,7 +145,7 @@ def _plain_files(shard: str, tar: tarfile.TarFile) -> Iterator[tuple[str, int, i
         reached = member.offset
         if member.isdir():
             continue
-        if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE) or member.issparse():
+        if not member.isfile() or member.issparse():
             kind = _LINKS.get(member.type, "no plain file")
             raise _refused(shard, member.name, f"is {kind}; a shard holds plain files alone")
         yield member.name, member.offset_data, member.size

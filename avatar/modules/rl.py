@@ -17,7 +17,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from avatar.advantages import GRPO, Advantage
-from avatar.errors import AvatarError, CheckpointError, ConfigError
+from avatar.errors import CheckpointError, ConfigError
 from avatar.losses import Losses, Objective, TokenBatch
 from avatar.models.base import Prefix
 from avatar.modules.checks import check_devices, check_origin, check_settings
@@ -26,7 +26,7 @@ from avatar.modules.mixing import Placed, Posed, place, pose, replayed_experienc
 from avatar.modules.policy import Policy
 from avatar.modules.reference import Reference
 from avatar.modules.rollout import Rollout, hint_metrics, replay_metrics, rollout_metrics, visits_of
-from avatar.modules.steps import of_all_ranks, part_norms, step_seed, zero_loss
+from avatar.modules.steps import check_finite, of_all_ranks, part_norms, step_seed, zero_loss
 from avatar.replay import HintTrigger, Memory, Replay, Visit
 from avatar.rewards import Accuracy, Format, Reward, score
 from avatar.rollouts import HFEngine, RolloutEngine
@@ -263,11 +263,7 @@ class RLModule(EvaluationModule):
         parameters = [p for p in self.policy.parameters() if p.grad is not None]
         metrics: dict[str, Any] = {**part_norms(parameters, apart or {})}
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
-        if not norm.isfinite():
-            raise AvatarError(
-                f"step {step}: the norm of the gradient is {float(norm)}, so this step is not taken; the "
-                "last checkpoint is from before it. Try a lower learning rate, or objective.max_replayed_ratio"
-            )
+        check_finite(norm, step)
         learning_rate = optimizer.param_groups[0]["lr"]  # type: ignore[union-attr]
         optimizer.step()  # type: ignore[union-attr]
         if scheduler is not None:
@@ -330,7 +326,7 @@ class RLModule(EvaluationModule):
     def _tower_calls(self) -> dict[str, int]:
         """Clips that went through each tower so far, those of the policy and those of a reference of its own."""
         models = [m for m in (self.policy, self.reference) if m is not None and hasattr(m, "adapter")]
-        return {kind: sum(m.adapter.tower_calls[kind] for m in models) for kind in ("video", "audio")}
+        return {kind: sum(m.adapter.tower_calls[kind] for m in models) for kind in self.policy.adapter.tower_calls}
 
     @contextmanager
     def _clock(self, name: str) -> Iterator[None]:

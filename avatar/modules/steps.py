@@ -8,6 +8,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from avatar.errors import AvatarError
+
 T = TypeVar("T")
 
 
@@ -32,6 +34,15 @@ def zero_loss(parameters: Iterable[Tensor]) -> Tensor:
     would wait for its gradients for ever.
     """
     return torch.stack([(parameter * 0).sum() for parameter in parameters if parameter.requires_grad]).sum()
+
+
+def check_finite(norm: Tensor, step: int) -> None:
+    """Raise :class:`AvatarError` for the norm of a gradient that must not be followed."""
+    if not norm.isfinite():
+        raise AvatarError(
+            f"step {step}: the norm of the gradient is {float(norm)}, so this step is not taken; the last checkpoint "
+            "is from before it. Try a lower learning rate, or objective.max_replayed_ratio"
+        )
 
 
 def part_norms(parameters: list[Tensor], replayed: dict[Tensor, Tensor]) -> dict[str, Tensor]:

@@ -248,6 +248,15 @@ def test_members_that_are_no_plain_files_are_refused(tmp_path, name, kind, what)
     refused(ShardIndex, folder, tmp_path, rf"00000\.tar: member '{name}' is {what}; a shard holds plain files alone")
 
 
+def test_a_file_with_holes_is_refused_since_its_bytes_do_not_lie_in_a_row(tmp_path):
+    (tmp_path / "made").mkdir()
+    with tarfile.open(tmp_path / "made" / "00000.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        info = tarfile.TarInfo("a.mp4")
+        info.size, info.pax_headers = 2, {"GNU.sparse.map": "0,2", "GNU.sparse.size": "1000000"}
+        tar.addfile(info, io.BytesIO(b"{}"))
+    refused(ShardIndex, tmp_path / "made", tmp_path, r"00000\.tar: member 'a\.mp4' is no plain file")
+
+
 def test_no_sidecar_is_written_of_a_hostile_shard(tmp_path, make_tar, bomb):
     folder = make_tar([("a.pth", bomb)])
     refused(lambda folder: write_shard_index(folder / "00000.tar"), folder, tmp_path, "can hold code")
