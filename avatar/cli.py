@@ -21,8 +21,8 @@ COMMANDS = {
     "validate": ("avatar.commands.train", "grade a checkpoint on the validation data of a config"),
     "test": ("avatar.commands.train", "grade a checkpoint on a benchmark"),
     "predict": ("avatar.commands.train", "write a checkpoint's answers to a benchmark or to data"),
-    "data": ("avatar.commands.data", "make and check data: synth, validate"),
-    "bench": ("avatar.commands.bench", "measure on this machine: replay, step"),
+    "data": ("avatar.commands.data", "make, pack, look at and check data: synth, pack, inspect, validate, index"),
+    "bench": ("avatar.commands.bench", "measure on this machine: data, replay, step"),
     "list": ("avatar.commands.listing", "what is registered: advantages, rewards, benchmarks ..."),
     "demo": ("avatar.commands.demo", "the whole path on the micro-world, in minutes on two cores"),
 }

@@ -1,4 +1,4 @@
-"""Millions of members in a few flat arrays: some 45 bytes each, where Python's own objects take a kilobyte.
+"""Millions of members in a few flat arrays: some 50 bytes each, where Python's own objects take a kilobyte.
 
 S samples, M members, E questions. The members of a sample lie together, in the order of their extensions.
 """

@@ -37,7 +37,7 @@ class ShardIndex:
     """All questions of a shard folder, in shard order.
 
     Built from the sidecars ``NAME.index.json`` where there are any, else by reading the tar headers: one seek a member
-    and no decoding. Entries are made when they are asked for; what is kept takes some 45 bytes a member.
+    and no decoding. Entries are made when they are asked for; what is kept takes some 50 bytes a member.
 
     Args:
         folder: Holds ``*.tar``: a path, a URL, or a list in braces; see :func:`avatar.data.sources.find_shards`.
@@ -58,7 +58,7 @@ class ShardIndex:
         self._columns = columns = join_columns(list(_shown(_read(self.shards), len(self.shards))))
         self._samples_of = columns.sample_of(columns.questions).astype(np.int32)
         homes = columns.shards[self._samples_of]
-        self.shard_sizes: list[int] = np.bincount(homes, minlength=len(self.shards)).tolist()
+        self.shard_sizes: list[int] = np.bincount(homes).tolist()  # none is empty
         self._by_key = HashTable(columns.keys(), len(self), columns.key)
         if twice := self._by_key.twice():
             home, key = self.shards[homes[twice[1]]], columns.key(twice[1])
@@ -116,7 +116,7 @@ class ShardIndex:
         """The first question of the sample after ``entry``'s, round the end; of its own where there is no other."""
         sample = self._samples_of[self._position(entry.key)]
         following = int(np.searchsorted(self._samples_of, sample, side="right")) % len(self)
-        return entry if self._samples_of[following] == sample else self[following]
+        return self[following]
 
 
 def write_shard_index(shard: Path) -> Path:

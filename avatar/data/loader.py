@@ -48,7 +48,7 @@ class PromptLoader:
         self.rank, self.world_size, self.in_step = rank, world_size, in_step
         self.resumable = resumable
         self.epoch, self.position = 0, 0
-        self._seen, self._failed = 0, 0  # in this pass
+        self._seen, self._failed = 0, list[Failure]()  # in this pass
         self._planned: tuple[int, Plan] | None = None
 
     def _plan(self) -> Plan:
@@ -70,7 +70,7 @@ class PromptLoader:
             self.position = 0
         elif not self._mine(self.position):  # whoever iterates may stop at the last without asking for one more
             self.epoch, self.position = self.epoch + 1, 0
-        whole, good, self._seen, self._failed = self.position == 0, 0, 0, 0
+        whole, good, self._seen, self._failed = self.position == 0, 0, 0, []
         first: Failure | None = None
         for batch in self._fetched():
             self.position += self.world_size
@@ -86,7 +86,7 @@ class PromptLoader:
         if hopeless:
             raise DataError(f"no record could be read. The first: {hopeless.reason}", hopeless.cause)
         self._check_share(self._seen)
-        self.skipped.end_pass(self.epoch, self._seen)
+        self.skipped.end_pass(self.epoch, self._failed, self._seen)
 
     def _fetched(self) -> Iterator[list[Prompt | Failure]]:
         plan, numbers = self._plan(), self._mine(self.position)
@@ -101,17 +101,16 @@ class PromptLoader:
             return item
         if self.on_error == "raise":
             raise DataError(f"{item.reason} (data.on_error is 'raise'; 'skip' would go on without it)", item.cause)
-        self._failed += 1
+        self._failed.append(item)
         self.skipped.add(item, self.epoch)
         self._check_share(max(self._seen, FEW))
         return None
 
     def _check_share(self, seen: int) -> None:
-        if self._failed > self.max_failed_share * seen:
-            last = self.skipped.last
-            assert last is not None
+        if len(self._failed) > self.max_failed_share * seen:
+            last = self._failed[-1]
             raise DataError(
-                f"{self._failed} of {self._seen} records of this pass could not be read, more than "
+                f"{len(self._failed)} of {self._seen} records of this pass could not be read, more than "
                 f"data.max_failed_share ({self.max_failed_share:g}) allows; `avatar data validate` names them all. "
                 f"The last: {last.reason}",
                 last.cause,

@@ -209,10 +209,10 @@ def _check_file(payload: bytes, kind: str, where: str) -> None:
     still, film = still_format(payload), film_format(payload)
     if kind == "video" and still is not None:
         raise DataError(
-            f'{where}: it is an image ({still}) and no film; its record says {{"image": ...}}', "no picture"
+            f'{where}: it is an image ({still}) and no video; its record says {{"image": ...}}', "no picture"
         )
     if kind == "image" and film is not None:
-        raise DataError(f'{where}: it is a film ({film}) and no image; its record says {{"video": ...}}', "no picture")
+        raise DataError(f'{where}: it is a video ({film}) and no image; its record says {{"video": ...}}', "no picture")
 
 
 @contextmanager

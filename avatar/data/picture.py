@@ -82,7 +82,7 @@ def read_picture(payload: bytes, medium: Medium, rule: ClipRule, where: str) -> 
         film = _read_all(payload, film.height, film.width, where)
         if len(film.times) < MIN_FOUND * total:
             raise DataError(
-                f"{where}: the film cannot be decoded: only {len(film.times)} of {total} frames are to be found",
+                f"{where}: the video cannot be decoded: only {len(film.times)} of {total} frames are to be found",
                 "cannot be decoded",
             )
         inside, begin, end = _crop(film, medium, where)
@@ -139,14 +139,12 @@ def _read_all(payload: bytes, height: int, width: int, where: str) -> Film:
 
 def _film(times: Tensor, seconds: Tensor, height: int, width: int, where: str) -> Film:
     if not len(times) or not height * width:
-        raise DataError(f"{where}: the film has no frames", "no picture")
-    step = float(times[-1] - times[0]) / max(len(times) - 1, 1)
-    # Where a file gives no duration, its last frame is shown as long as the others.
-    end = float((times + seconds).max()) if seconds[-1] > 0 else float(times[-1]) + step
-    unknown = times.abs().max() > MAX_SECONDS or bool((times.diff() < 0).any())
-    if unknown or end - times[0] < EPSILON or (len(times) > 1 and step < EPSILON):
+        raise DataError(f"{where}: the video has no frames", "no picture")
+    end, begin = float((times + seconds).max()), float(times[0])
+    unknown = bool(times.abs().max() > MAX_SECONDS) or bool((times.diff() < 0).any())
+    if unknown or end - begin < EPSILON or (len(times) > 1 and times[-1] - begin < EPSILON):
         raise DataError(
-            f"{where}: the film cannot be decoded: it does not say when its frames are shown", "cannot be decoded"
+            f"{where}: the video cannot be decoded: it does not say when its frames are shown", "cannot be decoded"
         )
     return Film(times, end, height, width)
 
@@ -159,7 +157,7 @@ def _crop(film: Film, medium: Medium, where: str) -> tuple[Tensor, float, float]
     for name, value, most in (("start", start, seconds - EPSILON), ("end", end, seconds + LATE)):
         if value > most:
             raise DataError(
-                f"{where}: {name} {value:g} s lies beyond the end of the film, which lasts {seconds:g} s", "no picture"
+                f"{where}: {name} {value:g} s lies beyond the end of the video, which lasts {seconds:g} s", "no picture"
             )
     begin, stop = origin + start, origin + min(end, seconds)
     inside = ((film.times >= begin - EPSILON) & (film.times < stop - EPSILON)).nonzero()[:, 0]

@@ -36,34 +36,29 @@ class Skipped:
 
     Attributes:
         failures: By key, the latest of each.
-        last: The latest of all; None if there was none.
     """
 
     def __init__(self, log: Path | None = None) -> None:
         self.log = log
         self.failures: dict[str, Failure] = {}
-        self.last: Failure | None = None
-        self._of_pass: list[Failure] = []
 
     def __len__(self) -> int:
         return len(self.failures)
 
     def add(self, failure: Failure, epoch: int) -> None:
         """Count one, and write it down."""
-        self.failures[failure.key] = self.last = failure
-        self._of_pass.append(failure)
+        self.failures[failure.key] = failure
         if self.log:
             self.log.parent.mkdir(parents=True, exist_ok=True)
             line = {"epoch": epoch, "key": failure.key, "cause": failure.cause, "reason": failure.reason}
             with self.log.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
-    def end_pass(self, epoch: int, seen: int) -> None:
-        """Print what the pass has skipped, if it is written down here, and begin another."""
-        if self._of_pass and self.log:
-            title = f"epoch {epoch}: {len(self._of_pass)} of {seen} records were skipped; all are named in {self.log}"
-            print_failures(self._of_pass, title)
-        self._of_pass = []
+    def end_pass(self, epoch: int, failures: Sequence[Failure], seen: int) -> None:
+        """Print what a pass over ``seen`` records has skipped, if it is written down here."""
+        if failures and self.log:
+            title = f"epoch {epoch}: {len(failures)} of {seen} records were skipped; all are named in {self.log}"
+            print_failures(failures, title)
 
 
 def print_failures(failures: Sequence[Failure], title: str | None = None, most: int = 3) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from json import JSONDecodeError
 
 import torch
 from torch import Tensor
@@ -42,13 +42,15 @@ def read_sound(
     """
     try:
         decoder = AudioDecoder(payload, sample_rate=SAMPLE_RATE)
+    except JSONDecodeError:  # the header is broken, whatever is in the file
+        raise
     except ValueError:
         raise DataError(f"{where}: the file has no audio track{way_out}", "no sound") from None
-    _check_header(decoder, rule, where)
     own_begin = decoder.metadata.begin_stream_seconds or 0.0
     first = own_begin if begin is None else begin
     longest = first + rule.max_audio_seconds + 1.0  # one more, to tell that it is too long
     stop = longest if end is None else min(end, longest)
+    _check_header(decoder, stop - first, rule, where)
     nothing = DataError(
         f"{where}: the file has an audio track, but nothing of it lies between the clip's start and end", "no sound"
     )
@@ -77,11 +79,12 @@ def _without_padding(heard: AudioSamples, header: AudioStreamMetadata) -> Tensor
     return heard.data[:, :samples] if 0 < heard.data.shape[1] - samples < PADDING * SAMPLE_RATE else heard.data
 
 
-def _check_header(decoder: AudioDecoder, rule: ClipRule, where: str) -> None:
+def _check_header(decoder: AudioDecoder, wanted: float, rule: ClipRule, where: str) -> None:
+    """Refuse what would take too much memory: a strange rate, or ``wanted`` seconds of many channels."""
     rate, channels = decoder.metadata.sample_rate or 0, decoder.metadata.num_channels or 1
     if rate > MAX_SOURCE_RATE:
         raise DataError(f"{where}: the sound cannot be decoded: it claims {rate:,} samples a second", "too large")
-    seconds = min(decoder.metadata.duration_seconds or math.inf, rule.max_audio_seconds)
+    seconds = min(decoder.metadata.duration_seconds or wanted, wanted)
     needed = 2 * 4 * channels * seconds * SAMPLE_RATE  # the samples, and the pieces that they are put together from
     if needed > rule.max_decoded_mb * 2**20:
         raise DataError(

@@ -20,6 +20,7 @@ from data.media_files import (
     good,
     greys,
     huge_png,
+    jumping_flv,
     late_sound,
     mute,
     nested,
@@ -191,6 +192,8 @@ SOUNDS = [
 TIMES = [
     gives("one frame", lambda: film(greys(1), 8, tone(0.125)), VIDEO, Gives(1, seconds=0.125, fps=8.0)),
     fails("0 fps", lambda: timed(good(), [(16, 0.0)]), VIDEO, "cannot be decoded"),
+    fails("frames without times", partial(film, greys(16), 8, None, "h264"), VIDEO, "cannot be decoded"),
+    fails("frames out of order", jumping_flv, VIDEO, "cannot be decoded"),
     # 16 frames of which the last is shown after 8 x 0.05 + 7 x 0.2 = 1.8 s.
     gives("a varying rate", lambda: timed(good(), [(8, 0.05), (8, 0.2)]), VIDEO, Gives(16, (56, 56), 2.0, 15 / 1.8)),
     # Its edit list still ends after 2 s.

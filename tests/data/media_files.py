@@ -187,6 +187,19 @@ def ten_hours(mp4: bytes) -> bytes:
     return mp4
 
 
+def jumping_flv() -> bytes:
+    """An FLV the ninth frame of which says to be shown three seconds later, when all others have been."""
+    flv, at, frames = bytearray(film(greys(16), 8, container="flv")), 13, 0
+    while at + 11 < len(flv):
+        size, when = (int.from_bytes(flv[at + i : at + i + 3], "big") for i in (1, 4))
+        frames += flv[at] == 9  # a tag with a frame; the first holds none, but what the decoder is set up with
+        if frames == 10:
+            flv[at + 4 : at + 7] = (when + 3000).to_bytes(3, "big")
+            break
+        at += 11 + size + 4
+    return bytes(flv)
+
+
 def without_data(mp4: bytes) -> bytes:
     """``mp4`` whose frames are all gone, its boxes whole."""
     return rewritten(mp4, [(b"mdat", 0)], b"")

@@ -247,8 +247,8 @@ def test_a_clip_bears_its_key_and_is_what_its_record_calls_it(samples):
 @pytest.mark.parametrize(
     ("kind", "make", "message"),
     [
-        ("video", picture, r'it is an image \(PNG\) and no film; its record says \{"image": ...\}'),
-        ("image", good, r'it is a film \(MP4\) and no image; its record says \{"video": ...\}'),
+        ("video", picture, r'it is an image \(PNG\) and no video; its record says \{"image": ...\}'),
+        ("image", good, r'it is a video \(MP4\) and no image; its record says \{"video": ...\}'),
         ("video", lambda: wav(tone(1)), r'has no picture. If it is to be heard only, its record says \{"audio": ...\}'),
         ("audio", picture, r"has no audio track$"),
     ],

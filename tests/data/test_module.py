@@ -367,3 +367,13 @@ def test_a_validation_may_lose_no_more_than_its_share_either(tmp_path, broken, s
     data = data_of(train=str(shards), val=str(broken[0]), eval_batch_size=8, max_failed_share=0.5)
     with pytest.raises(DataError, match="5 of 8 records of this pass could not be read"):
         trainer_of(tmp_path, max_epochs=1).fit(Diary(), datamodule=data)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_validation_in_mid_epoch_takes_nothing_from_what_training_counts(tmp_path, broken, shards, data_of, capsys):
+    torch.manual_seed(0)
+    data = data_of(train=str(broken[0]), val=str(shards), batch_size=2, eval_batch_size=25)
+    trainer_of(tmp_path / "run", max_epochs=1, val_check_interval=1).fit(Diary(), datamodule=data)
+    shown = words_of(capsys.readouterr().err)
+    assert "epoch0:5of8recordswereskipped" in shown  # of four batches of two, with a validation after each
+    assert "of25" not in shown  # the validation skipped nothing

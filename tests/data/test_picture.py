@@ -89,7 +89,7 @@ def test_a_frame_that_is_shown_when_a_crop_begins_is_within_and_one_at_its_end_i
 
 @pytest.mark.parametrize(
     ("start", "end", "message"),
-    [(2.0, None, "start 2 s lies beyond the end of the film, which lasts 2 s"), (1.0, 2.6, "end 2.6 s lies beyond")],
+    [(2.0, None, "start 2 s lies beyond the end of the video, which lasts 2 s"), (1.0, 2.6, "end 2.6 s lies beyond")],
 )
 def test_a_crop_beyond_the_end_says_how_long_the_film_is(start, end, message):
     with pytest.raises(DataError, match=f"film-3.mp4: {message}") as error:
@@ -137,7 +137,7 @@ def test_seeking_by_the_header_s_rate_gives_the_frames_of_seeking_by_the_index(m
 @pytest.mark.parametrize("start", [None, 1.0])
 @pytest.mark.parametrize("max_frames", [1, 4])
 def test_a_stream_in_which_seeking_misses_gives_the_right_frames(start, max_frames):
-    """torchcodec gives a frame of a second later for the first of such a file; if it no longer does, no harm is done."""
+    """torchcodec gives a frame of a second later for the first of such a file; if it no longer does, all the better."""
     stream = film(greys(38), 8, container="mpegts")
     clip = decode(stream, start, max_frames=max_frames)
     first = round((start or 0) * 8)

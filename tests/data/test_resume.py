@@ -42,12 +42,13 @@ def start(tmp_path):
     started = []
 
     def make(*arguments):
-        process = subprocess.Popen(
-            [sys.executable, str(TESTS / "tests_resume.py"), *map(str, arguments)],
-            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])},
-            stdout=subprocess.DEVNULL, stderr=(tmp_path / f"stderr-{len(started)}").open("w"), start_new_session=True,
-        )  # fmt: skip
-        process.told = tmp_path / f"stderr-{len(started)}"
+        paths = os.pathsep.join([str(TESTS.parent), str(TESTS)])
+        with (tmp_path / f"stderr-{len(started)}").open("w") as told:
+            process = subprocess.Popen(
+                [sys.executable, str(TESTS / "tests_resume.py"), *map(str, arguments)], start_new_session=True,
+                env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths}, stdout=told, stderr=told,
+            )  # fmt: skip
+        process.told = Path(told.name)
         started.append(process)
         return process
 
@@ -64,7 +65,7 @@ def wait_for(condition, processes, seconds=120):
         for process in processes:
             assert process.poll() in (None, 0), process.told.read_text()
         assert time.monotonic() < deadline, "it takes too long"
-        time.sleep(0.01)
+        time.sleep(0.05)
 
 
 def finish(*processes):

@@ -16,13 +16,12 @@ def failures_of(**causes):
 
 def test_the_latest_failure_of_each_record_is_kept():
     skipped = Skipped()
-    assert (len(skipped), skipped.last, skipped.failures) == (0, None, {})
+    assert (len(skipped), skipped.failures) == (0, {})
     first, second, again = Failure("a", "x"), Failure("b", "y"), Failure("a", "z", "no sound")
     for failure in (first, second, again):
         skipped.add(failure, 0)
     assert len(skipped) == 2
     assert skipped.failures == {"a": again, "b": second}
-    assert skipped.last is again
 
 
 def test_every_failure_is_a_line_of_json_in_the_order_they_came(tmp_path):
@@ -47,16 +46,17 @@ def test_a_run_that_goes_on_adds_to_what_is_written(tmp_path):
 
 def test_without_failures_nothing_is_written_or_printed(tmp_path, capsys):
     skipped = Skipped(tmp_path / "skipped.jsonl")
-    skipped.end_pass(0, 10)
+    skipped.end_pass(0, [], 10)
     assert not skipped.log.exists()
     assert capsys.readouterr() == ("", "")
 
 
 def test_the_end_of_a_pass_shows_the_failures_of_that_pass_alone(tmp_path, capsys):
     skipped = Skipped(tmp_path / "skipped.jsonl")
-    for failure in failures_of(no_sound=2, cut_short=1):
+    first, second = failures_of(no_sound=2, cut_short=1), [Failure("later", "x", "time limit")]
+    for failure in first + second:
         skipped.add(failure, 0)
-    skipped.end_pass(0, 25)
+    skipped.end_pass(0, first, 25)
     out, err = capsys.readouterr()
     shown = words_of(err)
     assert out == ""
@@ -64,13 +64,12 @@ def test_the_end_of_a_pass_shows_the_failures_of_that_pass_alone(tmp_path, capsy
     assert words_of(str(skipped.log)) in shown
     assert "nosound2" in shown
     assert "cutshort1" in shown
-    skipped.add(Failure("later", "x", "time limit"), 1)
-    skipped.end_pass(1, 25)
+    skipped.end_pass(1, second, 25)
     shown = words_of(capsys.readouterr().err)
     assert "epoch1:1of25recordswereskipped" in shown
     assert "timelimit1" in shown
     assert "nosound" not in shown
-    skipped.end_pass(2, 25)
+    skipped.end_pass(2, [], 25)
     assert capsys.readouterr() == ("", "")
     assert len(skipped) == 4  # the run's own list is whole
 
@@ -109,8 +108,7 @@ def test_brackets_are_printed_as_they_are(reason, capsys):
 @pytest.mark.parametrize("path", ["runs[v2]", "runs[/x]"])
 def test_brackets_in_the_name_of_the_run_are_printed_as_they_are(path, tmp_path, capsys):
     skipped = Skipped(tmp_path / path / "skipped.jsonl")
-    skipped.add(Failure("a", "x"), 0)
-    skipped.end_pass(0, 1)
+    skipped.end_pass(0, [Failure("a", "x")], 1)
     assert words_of(f"{path}/skipped.jsonl") in words_of(capsys.readouterr().err)
 
 

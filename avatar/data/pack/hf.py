@@ -24,11 +24,11 @@ _SPLIT = "-[0-9][0-9][0-9][0-9][0-9]-of-*"  # what the library puts behind the n
 
 
 def is_hf_source(path: Path) -> bool:
-    """Whether it is a saved dataset, parquet or arrow files (also by a pattern), or a folder with metadata."""
+    """Whether it is a saved dataset, a table that only this format reads (also by a pattern), or a folder with one."""
     if "*" in path.name:
         return True
     if path.is_file():
-        return path.suffix in (".parquet", ".arrow") or path.name in TABLES
+        return path.suffix in (".parquet", ".arrow", ".csv")
     marks = ("state.json", "dataset_dict.json", *TABLES)
     return path.is_dir() and (any((path / mark).exists() for mark in marks) or bool(_parquet(path)))
 

@@ -138,6 +138,15 @@ def test_tags_say_what_is_shown_where_over_several_turns():
     assert kinds == [["image", "text", "audio", "text"], "text", ["text", "image", "video", "text"]]
 
 
+def test_what_no_tag_names_comes_before_the_text_of_the_first_user_turn():
+    turns = [("system", "s"), ("user", "<image>one?"), ("assistant", "yes"), ("user", "two?")]
+    row = {"messages": [{"role": role, "content": text} for role, text in turns], "images": "1.png", "answer": "no"}
+    draft = read("messages", {**row, "videos": ["1.mp4"], "audios": ["1.wav"]})
+    assert [shown.kind for shown in draft.media] == ["video", "audio", "image"]
+    first = draft.fields["messages"][1]["content"]
+    assert [part["type"] for part in first] == ["video", "audio", "image", "text"]
+
+
 def test_parts_may_name_their_files_themselves():
     parts = [
         {"type": "video", "video": "a.mp4"},

@@ -138,6 +138,7 @@ def test_broken_text_costs_the_records_that_hold_it(packed, write, folder, monke
         file.write(b"\n".join(lines))
     _, found = packed(source)
     assert found.keys == ["first", "last"]
+    assert "UTF-8" in next(e["reason"] for e in found.quarantine if e["key"] == "half")
     assert list(found.causes.values()) == ["broken record", "broken record", "too large", "too large", "broken record"]
 
 

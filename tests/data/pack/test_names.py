@@ -68,6 +68,12 @@ def test_else_they_are_called_by_their_clip():
     assert Names().several(["17", "a/18"], "") == ("17", ["17", "a_18"])
 
 
+def test_a_record_of_several_does_not_take_the_key_of_one_alone():
+    names = Names()
+    assert names.reserve("clip/q0")
+    assert names.several(["clip/q0", "clip/q1"], "x.mp4") == ("clip-2", ["q0", "q1"])  # clip/q0 is that of another
+
+
 def test_a_name_that_is_taken_gets_a_number():
     names = Names()
     assert names.reserve("a-2")

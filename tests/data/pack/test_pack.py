@@ -102,7 +102,7 @@ def test_the_sound_of_a_video_may_be_shown_alone_and_beside_it(packed, write):
 
 
 def test_a_clip_with_several_crops_is_stored_once(packed, write):
-    rows = [question(key=f"k{i}", media=[{"audio": "sounds/beep.wav", "end": 0.5 + i / 100}]) for i in range(20)]
+    rows = [question(key=f"k{i}", media=[{"audio": "sounds/beep.wav", "end": (50 + i) / 100}]) for i in range(20)]
     _, found = packed(write(rows))
     assert (found.manifest["counts"]["records"], found.manifest["counts"]["samples"]) == (20, 1)
     assert found.record("sounds/beep/k7").media[0].end == 0.57

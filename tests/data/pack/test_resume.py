@@ -123,7 +123,7 @@ def test_it_goes_on_behind_its_last_whole_shard_whatever_else_was_left(whole, so
     done = shards_in(partial)
     with (partial / "journal.jsonl").open("ab") as journal, (partial / "unshown.jsonl").open("ab") as unshown:
         journal.write(b'{"shard": {"na')  # a line that was cut off
-        unshown.write(b'{"key": "of a group behind the shard"}\n')
+        unshown.write(b'{"key": "of a group behind the shard"}\n' * 10_000)
     (partial / f"{done:05d}.tar").write_bytes(b"half a shard")
     (partial / "carried").mkdir(exist_ok=True)
     assert pack(str(source), out=str(out), max_shard_mb=1, jobs=1) == 0
