@@ -10,6 +10,7 @@ from rich.table import Table
 
 from avatar.advantages import ADVANTAGES, SHAPES
 from avatar.benchmarks import BENCHMARKS
+from avatar.data.pack.formats import FORMATS
 from avatar.models import MODELS
 from avatar.registry import Registry, UnknownNameError
 from avatar.replay import HINTS
@@ -17,7 +18,7 @@ from avatar.rewards import REWARDS
 from avatar.rollouts import ENGINES
 
 REGISTRIES: dict[str, Registry[Any]] = {
-    r.group: r for r in (ADVANTAGES, SHAPES, REWARDS, HINTS, ENGINES, MODELS, BENCHMARKS)
+    r.group: r for r in (ADVANTAGES, SHAPES, REWARDS, HINTS, ENGINES, MODELS, BENCHMARKS, FORMATS)
 }
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torchcodec.decoders import ColorConverter, Demuxer, RawFrame, VideoDecoder
-from torchvision.transforms.v2 import InterpolationMode  # type: ignore[import-untyped]
-from torchvision.transforms.v2.functional import resize  # type: ignore[import-untyped]
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2.functional import resize
 
 from avatar.data.frames import are_even, pick_frames, spread_frames, target_size
 from avatar.data.rules import ClipRule
@@ -78,13 +78,7 @@ def read_picture(payload: bytes, medium: Medium, rule: ClipRule, where: str) -> 
     picked = inside[pick_frames(film.times[inside], rule)]
     shrink = _shrink(film.height, film.width, len(picked), rule, where)
     if (frames := _seek_frames(payload, film.times, picked, shrink)) is None:
-        total = len(film.times)
-        film = _read_all(payload, film.height, film.width, where)
-        if len(film.times) < MIN_FOUND * total:
-            raise DataError(
-                f"{where}: the video cannot be decoded: only {len(film.times)} of {total} frames are to be found",
-                "cannot be decoded",
-            )
+        film = _read_all(payload, film, where)
         inside, begin, end = _crop(film, medium, where)
         picked = inside[pick_frames(film.times[inside], rule)]
         frames = _collect_frames(payload, picked, shrink)
@@ -126,15 +120,26 @@ def _read_index(payload: bytes, where: str) -> Film:
     try:
         index = stream.scan()
     except RuntimeError:  # it cannot be wound back, as some FLV
-        return _read_all(payload, height, width, where)
+        return _read_all(payload, Film(torch.zeros(0), 0.0, height, width), where)
     return _film(index.pts_seconds, index.duration_seconds, height, width, where)
 
 
-def _read_all(payload: bytes, height: int, width: int, where: str) -> Film:
-    """The times of all frames as they come out of the decoder."""
+def _read_all(payload: bytes, index: Film, where: str) -> Film:
+    """The times of all frames as they come out of the decoder.
+
+    An AVI knows no times but its index, and frames that are predicted from later ones come out of it without: there the
+    first frame is shown at the first time of the index, and so on.
+    """
     shown = [(frame.pts_seconds, frame.duration_seconds) for frame in _raw_frames(payload)]
     times, seconds = torch.tensor(shown, dtype=torch.float64).reshape(-1, 2).unbind(1)
-    return _film(times, seconds, height, width, where)
+    if len(times) < MIN_FOUND * len(index.times):
+        raise DataError(
+            f"{where}: the video cannot be decoded: only {len(times)} of {len(index.times)} frames are to be found",
+            "cannot be decoded",
+        )
+    if len(times) == len(index.times) and bool((times.abs() > MAX_SECONDS).any()):
+        return index
+    return _film(times, seconds, index.height, index.width, where)
 
 
 def _film(times: Tensor, seconds: Tensor, height: int, width: int, where: str) -> Film:

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-import fsspec  # type: ignore[import-untyped]
-from fsspec.asyn import AsyncFileSystem, sync  # type: ignore[import-untyped]
+import fsspec
+from fsspec.asyn import AsyncFileSystem, sync
 
 from avatar.errors import DataError
 

@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from braceexpand import braceexpand  # type: ignore[import-untyped]
+from braceexpand import braceexpand
 
 from avatar.data import remote
 from avatar.errors import DataError

@@ -35,15 +35,18 @@ def tone(seconds: float, rate: int = RATE, channels: int = 1) -> Tensor:
 
 def film(
     frames: Tensor | None = None, fps: float = 8, sound: Tensor | None = None, container: str = "mp4",
-    pixel_format: str = "yuv420p",
+    pixel_format: str = "yuv420p", reordered: bool = False,
 ) -> bytes:  # fmt: skip
-    """A file with H.264 frames that come in the order they are shown, and sound at 16 kHz, or one of the two."""
+    """A file with H.264 frames and sound at 16 kHz, or one of the two.
+
+    The frames come in the order they are shown, or ``reordered``: some are predicted from later ones.
+    """
     encoder, buffer = Encoder(), io.BytesIO()
     if frames is not None:
         height, width = frames.shape[-2:]
         video = encoder.add_video(
             height=height, width=width, frame_rate=fps, codec="libx264", pixel_format=pixel_format,
-            extra_options={"threads": 1, "x264-params": "bframes=0"},
+            extra_options={"threads": 1, "x264-params": f"bframes={2 if reordered else 0}:b-adapt=0"},
         )  # fmt: skip
     if sound is not None:
         audio = encoder.add_audio(sample_rate=RATE, num_channels=len(sound))
@@ -120,10 +123,10 @@ def gif(frames: int) -> bytes:
     return buffer.getvalue()
 
 
-def huge_png() -> bytes:
-    """A PNG whose header claims 30,000 x 30,000 pixels."""
+def huge_png(side: int = 30_000) -> bytes:
+    """A PNG whose header claims so many pixels each way."""
     png = bytearray(picture())
-    png[16:24] = struct.pack(">II", 30_000, 30_000)
+    png[16:24] = struct.pack(">II", side, side)
     png[29:33] = struct.pack(">I", zlib.crc32(bytes(png[12:29])))
     return bytes(png)
 

@@ -146,8 +146,8 @@ def _table_rows(file: Path) -> Iterator[Row]:
 
 def _arrow_rows(file: Path) -> Iterator[dict[str, Any]]:
     try:
-        import pyarrow  # type: ignore[import-untyped]
-        import pyarrow.parquet  # type: ignore[import-untyped]
+        import pyarrow
+        import pyarrow.parquet
     except ImportError:
         raise ConfigError(
             f"{file}: parquet and arrow files are read with a package that is not installed; install it with: "
