@@ -22,7 +22,8 @@ CHUNK_BYTES = 64 * 2**20  # of frames at their own size that are held at a time
 REFERENCE_FRAMES = 8  # that a decoder keeps, roughly
 LONG = 1000  # frames from which on a second look through all of them is worth avoiding
 LATE = 0.5  # seconds by which a crop may end after the film
-EPSILON = 1e-6  # seconds, of rounding
+ROUNDING = 6e-4  # seconds by which a file may round a time: Matroska counts in milliseconds
+EPSILON = 1e-6  # seconds, of what floats lose
 MAX_SECONDS = 1e9  # a time beyond is a missing one
 MIN_FOUND = 0.98  # share of the frames of the index that a decoder must give; MPEG streams lose some at their ends
 
@@ -165,7 +166,7 @@ def _crop(film: Film, medium: Medium, where: str) -> tuple[Tensor, float, float]
                 f"{where}: {name} {value:g} s lies beyond the end of the video, which lasts {seconds:g} s", "no picture"
             )
     begin, stop = origin + start, origin + min(end, seconds)
-    inside = ((film.times >= begin - EPSILON) & (film.times < stop - EPSILON)).nonzero()[:, 0]
+    inside = ((film.times >= begin - ROUNDING) & (film.times < stop - ROUNDING)).nonzero()[:, 0]
     if not len(inside):
         inside = (film.times < begin).nonzero()[-1:, 0]
     return inside, begin, stop
@@ -202,11 +203,14 @@ def _seek_frames(payload: bytes, times: Tensor, picked: Tensor, shrink: Shrink) 
     """The frames numbered ``picked``; None where seeking does not find them.
 
     Seeking misses in MPEG streams, and in approximate mode, which does not look through the file first, wherever a
-    header's rate is not the true one. The times that come with the frames tell.
+    header's rate is not the true one. The times that come with the frames tell. In an AVI with frames that are
+    predicted from later ones all of them are off, and the first frame's tells.
     """
     for mode in ("approximate", "exact") if len(times) > LONG else ("exact",):
         with suppress(RuntimeError, ValueError, IndexError):  # a look at all frames will meet it again
             video = VideoDecoder(payload, num_ffmpeg_threads=1, device="cpu", seek_mode=mode)
+            if picked[0] > 0 and video.get_frame_at(0).pts_seconds != times[0]:
+                continue
             frames, found = _decode(video, picked, shrink)
             if torch.equal(found, times[picked]):
                 return frames

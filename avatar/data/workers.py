@@ -27,6 +27,7 @@ from avatar.errors import ConfigError, DataError
 T = TypeVar("T")
 R = TypeVar("R")
 LONGEST = 1e6  # seconds: no limit at all is one of eleven days, which alarms and polls can still be set to
+START_LIMIT = 300.0  # seconds that a process may take to import what it needs
 GRACE = 10.0  # seconds beyond its limit after which a worker whose alarm did not ring is given up
 FATAL = ("time limit", "decoder crashed", "too large")  # it is dead, not to be trusted, or may hold the memory still
 NO_MEMORY = ("can't allocate memory", "Cannot allocate memory", "not enough memory")
@@ -106,7 +107,7 @@ class WorkerPool(Generic[T, R]):
         """Its finished results are taken first: else it would wait for us to read, and we for it to take a task."""
         while True:
             worker = min(self._workers, key=lambda worker: len(worker.queue))
-            if not worker.queue or not worker.connection.poll():
+            if not worker.queue or not worker.has_reply():
                 return worker
             self._receive(worker)
 
@@ -127,6 +128,7 @@ class WorkerPool(Generic[T, R]):
             self._replace(worker)
 
     def _reply_of(self, worker: _Worker) -> _Reply:
+        worker.wait_until_started()
         try:
             if worker.connection.poll(min(len(worker.queue) * self.time_limit, LONGEST) + GRACE):
                 reply = receive(worker.connection)
@@ -179,6 +181,7 @@ class _Worker:
     time_limit: float
     memory_mb: int
     queue: deque[int] = field(default_factory=deque)
+    started: bool = False
 
     def __post_init__(self) -> None:
         context = multiprocessing.get_context("forkserver")
@@ -188,6 +191,32 @@ class _Worker:
         self.process: BaseProcess = context.Process(target=_serve, args=how, daemon=True, name="avatar-decoder")
         self.process.start()
         theirs.close()
+
+    def wait_until_started(self) -> None:
+        """Its imports are done: they count for no task.
+
+        Raises:
+            ConfigError: It has ended before it could take a task.
+        """
+        if self.started:
+            return
+        try:
+            if self.connection.poll(START_LIMIT):
+                self.connection.recv_bytes()
+        except (OSError, EOFError):
+            self.process.join(0.5)
+            if self.process.exitcode and self.process.exitcode > 0:
+                raise ConfigError(
+                    "a decoder process could not be started; what it said stands above. In a script of your own put "
+                    'what runs under `if __name__ == "__main__":`, since a new process imports the script'
+                ) from None
+        self.started = True
+
+    def has_reply(self) -> bool:
+        """Whether a reply, or its end, can be read at once."""
+        if not self.started and self.connection.poll():
+            self.wait_until_started()
+        return self.started and self.connection.poll()
 
     def stop(self) -> None:
         self.connection.close()
@@ -222,6 +251,7 @@ def _serve(connection: Connection, work: Callable[[Any], Any], time_limit: float
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # kills this process, wherever it is
     torch.set_num_threads(1)
     _bound_memory(memory_mb)
+    connection.send_bytes(b"")  # here we are
     while True:
         try:
             task = connection.recv()

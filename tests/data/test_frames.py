@@ -46,6 +46,13 @@ def test_at_a_constant_rate_numbers_are_spread_as_in_the_reference_wherever_the_
     assert torch.equal(pick_frames(steady(n, fps, first), ClipRule(most)), reference)
 
 
+def test_in_long_films_too_numbers_are_rounded_as_in_the_reference():
+    n, num = 173_121, 128  # two hours at 24 a second; in float64 one of the numbers is another
+    picked = pick_frames(steady(n, 24), ClipRule(num))
+    assert torch.equal(picked, torch.linspace(0, n - 1, num).round().long())
+    assert not torch.equal(picked, torch.linspace(0, n - 1, num, dtype=torch.float64).round().long())
+
+
 @given(st.integers(2, 5000), st.integers(2, 800), st.sampled_from([5, 10, 23.976, 25, 29.97]), st.floats(0.1, 30))
 def test_at_a_wanted_rate_as_many_frames_are_taken_as_in_the_reference(n, most, video_fps, fps):
     num = n / video_fps * fps
@@ -53,6 +60,11 @@ def test_at_a_wanted_rate_as_many_frames_are_taken_as_in_the_reference(n, most, 
     picked = pick_frames(steady(n, video_fps), ClipRule(most, fps=fps))
     assert len(picked) == smart_nframes(n, video_fps, fps, most)
     assert torch.equal(picked, torch.linspace(0, n - 1, len(picked)).round().long())
+
+
+def test_rounding_of_times_costs_no_frames():
+    # 102 frames at 12 a second, 4 wanted a second: 102 / 12 * 4 = 34. From the times it is 33.99999999999999.
+    assert len(pick_frames(steady(102, 12), ClipRule(768, fps=4))) == 34
 
 
 @pytest.mark.parametrize(
@@ -77,6 +89,15 @@ def test_where_the_rate_varies_the_frame_shown_at_each_of_evenly_spread_instants
     times = torch.cat([steady(20, 20), torch.tensor([1.0]), steady(20, 20, 6.0)])
     # Eight instants from 0 to 6.95, 0.993 apart: 0, 0.99 (frame 19, at 0.95), 1.99 to 5.96 (frame 20), 6.95.
     assert pick_frames(times, ClipRule(8)).tolist() == [0, 19, 20, 40]
+
+
+def test_a_frame_that_is_more_than_half_a_step_off_its_place_makes_the_rate_a_varying_one():
+    # 33 frames at 8 a second; from frame 17 on they come 2.5 steps late. Four instants are 34.5 / 3 = 11.5 steps apart:
+    # 0, 11.5 (frame 11), 23 (frame 20, shown from 22.5 to 23.5), 34.5. By number it would be frames 0, 11, 21, 32, of
+    # which frame 21 is at 23.5 steps, where an even rate would have it at 22.6.
+    times = steady(33)
+    times[17:] += 2.5 / 8
+    assert pick_frames(times, ClipRule(5)).tolist() == [0, 11, 20, 32]
 
 
 def test_of_an_odd_number_of_frames_shown_the_one_shown_shortest_is_left_out_the_later_of_two():

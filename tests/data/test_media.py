@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 import torch
-from data.media_files import film, good, greys, mute, noise_image, picture, tone, turned, turned_jpeg, wav
+from data.media_files import film, good, greys, mute, noise_image, picture, timed, tone, turned, turned_jpeg, wav
 from PIL import ImageFile
 from torchcodec.decoders import AudioDecoder
 
@@ -266,6 +266,13 @@ def test_running_out_of_memory_is_too_large_and_not_broken(monkeypatch):
     with pytest.raises(DataError, match="takes more memory than there is") as error:
         decode(good())
     assert error.value.cause == "too large"
+
+
+@pytest.mark.parametrize("kind", ["video", "audio"])
+def test_a_header_that_makes_no_sense_says_so_and_not_that_a_track_is_missing(kind):
+    with pytest.raises(DataError, match="its header holds what are no numbers") as error:
+        decode_medium(timed(good(), [(16, 0.0)]), Medium(kind, "x"), True, ClipRule(), WHERE, "key")
+    assert error.value.cause == "cannot be decoded"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import math
+from random import Random
 
 import pytest
 import torch
@@ -68,6 +69,15 @@ def test_sound_lasts_as_long_as_the_part_of_the_film_that_is_shown(start, end):
     assert len(watch(good(), start, end)) == round(((end or 2) - (start or 0)) * RATE)
 
 
+@pytest.mark.parametrize("rate", [RATE, 44_100])
+def test_no_sample_of_a_part_is_lost_to_the_resampler(rate):
+    mp4, random = encode_mp4(greys(32), 8, tone(4, rate)[0], rate), Random(0)
+    for _ in range(30):
+        start = random.uniform(0, 2.5)
+        end = start + random.uniform(0.1, 1)
+        assert len(watch(mp4, start, end)) == round((end - start) * RATE)
+
+
 def test_where_the_track_begins_late_there_is_silence_before_it():
     samples = watch(late_sound(film(greys(16), 8, tone(1.5)), 0.5))
     assert len(samples) == 2 * RATE
@@ -122,7 +132,8 @@ def test_a_sound_may_be_as_long_as_the_rule_says_and_no_longer():
     assert error.value.cause == "sound too long"
 
 
-def test_of_a_sound_that_is_too_long_no_more_is_decoded_than_shows_it(monkeypatch):
+@pytest.mark.parametrize("end", [None, 500])
+def test_of_a_sound_that_is_too_long_no_more_is_decoded_than_shows_it(monkeypatch, end):
     """A rule that allows 1 s must not have ten minutes decoded to see that they are longer."""
     from avatar.data import sound
 
@@ -135,7 +146,7 @@ def test_of_a_sound_that_is_too_long_no_more_is_decoded_than_shows_it(monkeypatc
 
     monkeypatch.setattr(sound, "AudioDecoder", Watched)
     with pytest.raises(DataError, match="longer than 1 s"):
-        listen(wav(torch.zeros(1, 600 * 1000), 1000), max_audio_seconds=1)
+        listen(wav(torch.zeros(1, 600 * 1000), 1000), end=end, max_audio_seconds=1)
     assert max(asked) < 3
 
 
@@ -162,6 +173,13 @@ def test_a_missing_track_says_what_a_film_s_record_may_do_about_it():
 def test_a_part_beyond_the_end_of_a_sound_is_no_sound(start, end):
     with pytest.raises(DataError, match="nothing of it lies between the clip's start and end") as error:
         listen(wav(tone(1)), start, end)
+    assert error.value.cause == "no sound"
+
+
+@pytest.mark.parametrize("late", [1.0, 1.05, 1.5])
+def test_a_track_that_begins_after_the_part_is_no_silence(late):
+    with pytest.raises(DataError, match="nothing of it lies between") as error:
+        watch(late_sound(good(), late), 0, 1)
     assert error.value.cause == "no sound"
 
 

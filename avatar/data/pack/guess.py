@@ -50,8 +50,11 @@ def _only_file(folder: Path) -> Path:
 
 
 def _guess(path: Path) -> str:
+    """The format of most of the first records; those that are of none will say so in the quarantine."""
     rows = [row.fields for row in islice(text_rows(path), LOOKED_AT) if row.fields]
-    fitting = [name for name in FORMATS if rows and all(FORMATS[name].fits(row) for row in rows)]
+    counts = {name: sum(FORMATS[name].fits(row) for row in rows) for name in FORMATS}
+    most = max(len(rows) // 2 + 1, *counts.values())
+    fitting = [name for name, count in counts.items() if count == most]
     if len(fitting) == 1:
         return fitting[0]
     why = f"it could be {' or '.join(fitting)}" if fitting else f"its records look like none of them{_looks(rows)}"
