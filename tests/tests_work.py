@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from avatar.data import transport, workers
 from avatar.data.prepare import prepare
 from avatar.errors import DataError
 from avatar.types import Clip, Prompt
@@ -49,6 +50,11 @@ def _eat_by_bytes():
 def _eat_by_tensors():
     while True:
         held.append(torch.ones(64 * 2**20, dtype=torch.uint8))
+
+
+def _forge():
+    """From now on this worker answers with a clip in place of a reply."""
+    workers.send = lambda connection, reply: transport.send(connection, Clip("forged"))
 
 
 def _data_error(message, cause):
@@ -101,6 +107,7 @@ ACTIONS = {
     "claim": lambda gb: torch.empty(gb * GiB, dtype=torch.uint8).numel(),
     "data error": _data_error,
     "error": _error,
+    "forge": _forge,
     "interrupt": lambda: signal.raise_signal(signal.SIGINT),
     "nested": _nested,
     "zeros": lambda shape, dtype="float32": torch.zeros(shape, dtype=getattr(torch, dtype)),

@@ -106,11 +106,11 @@ def target_size(height: int, width: int, rule: ClipRule) -> tuple[int, int]:
         shape = "wide as high" if width > height else "high as wide"
         raise ValueError(f"{width} x {height} pixels are more than {MAX_RATIO} times as {shape}")
     sides = [round(side / FACTOR) * FACTOR for side in (height, width)]
-    pixels = sides[0] * sides[1]
+    pixels, least = sides[0] * sides[1], min(rule.min_pixels, rule.max_pixels)
     if pixels > rule.max_pixels:
         scale = math.sqrt(height * width / rule.max_pixels)
         sides = [max(FACTOR, math.floor(side / scale / FACTOR) * FACTOR) for side in (height, width)]
-    elif pixels < rule.min_pixels:
-        scale = math.sqrt(rule.min_pixels / (height * width))
+    elif pixels < least:
+        scale = math.sqrt(least / (height * width))
         sides = [math.ceil(side * scale / FACTOR) * FACTOR for side in (height, width)]
     return sides[0], sides[1]

@@ -36,7 +36,7 @@ class ShardData(LightningDataModule):
         letter_options: Show options as ``A. text``; else as ``text / text``.
         max_frames: Most frames of a video.
         fps: Frames a second to take, as far as ``max_frames`` allows; None spreads ``max_frames`` over the whole.
-        min_pixels: Smaller frames are scaled up to this.
+        min_pixels: Smaller frames are scaled up to this, or to ``max_pixels`` if that is less.
         max_pixels: Larger frames are scaled down to this, each for itself.
         legacy_fps: Positions take frames to be half a second apart whatever their true times are, as the authors'
             release does.

@@ -311,6 +311,15 @@ def test_questions_with_and_without_sound_about_one_clip_do_not_share_a_decoded_
     assert dataset[0].clips[0].key != dataset[1].clips[0].key
 
 
+def test_a_sound_alone_is_the_same_clip_whatever_is_done_with_the_sound_of_videos(make_tar, samples, dataset_of):
+    media = [Medium("audio", "mp4")]
+    raws = [Record("q", "a", media=media, use_audio_in_video=flag).to_json() for flag in (True, False)]
+    dataset = dataset_of(make_tar([("a.mp4", samples[0][1]), *((f"a.q{i}.json", raw) for i, raw in enumerate(raws))]))
+    first, second = dataset[0].clips[0], dataset[1].clips[0]
+    assert first.key == second.key
+    assert torch.equal(first.audio, second.audio)
+
+
 # -- the store of decoded clips ----------------------------------------------------------------------------------------
 
 
@@ -394,6 +403,19 @@ def test_clips_are_decoded_before_they_are_asked_for(make_tar, samples, dataset_
         start = time.monotonic()
         assert len(list(stream)) == 4
         assert time.monotonic() - start < 0.4
+
+
+def test_the_next_question_about_a_clip_is_sent_as_soon_as_the_one_before_it_is_there(make_tar, samples, dataset_of):
+    raw = samples[0][2][0].to_json()
+    folder = make_tar([("a.mp4", samples[0][1]), *((f"a.q{i}-sleep.json", raw) for i in range(2))])
+    with closing(Watched(prepare_or_die, 1, 30.0)) as pool:
+        stream = dataset_of(folder, decoders=pool).stream(range(2), 2)
+        assert next(stream).key == "a/q0-sleep"
+        assert len(pool.asked) == 2
+        time.sleep(1.0)
+        start = time.monotonic()
+        assert next(stream).key == "a/q1-sleep"
+        assert time.monotonic() - start < 0.15  # it takes 0.2 seconds
 
 
 def test_positions_are_drawn_no_earlier_than_they_are_sent(shards, dataset_of):

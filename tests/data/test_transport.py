@@ -278,6 +278,15 @@ def test_nothing_but_classes_of_ours_can_be_named(way, tmp_path, path, name):
         )
 
 
+def test_a_package_whose_name_begins_like_ours_is_not_ours(way, tmp_path, monkeypatch):
+    (tmp_path / "avatarx.py").write_text("class Clip:\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(pickle.UnpicklingError, match=r"a worker sent avatarx\.Clip, which is no class of avatar"):
+        sent_by_anybody(way, b"\x80\x04cavatarx\nClip\n.")
+    assert "avatarx" not in sys.modules
+    assert sent_by_anybody(way, b"\x80\x04cavatar.types\nClip\n.") is Clip
+
+
 def test_no_way_leads_through_a_room_of_ours_to_the_class_that_starts_programs(way, tmp_path, monkeypatch):
     import subprocess
 

@@ -560,6 +560,15 @@ def test_a_prompt_comes_whole(pool_of):
 # -- what may not be sent ----------------------------------------------------------------------------------------------
 
 
+def test_an_answer_that_is_no_reply_is_a_failure_of_its_task_alone(pool_of):
+    pool = pool_of()
+    tickets = [pool.submit(("forge",)), pool.submit(("echo", 1)), pool.submit(("echo", 2))]
+    with pytest.raises(DataError, match=r"the decoder sent back what cannot be read .*Clip") as error:
+        pool.collect(tickets[0])
+    assert error.value.cause == "decoder crashed"
+    assert [pool.collect(ticket) for ticket in tickets[1:]] == [(1,), (2,)]
+
+
 def test_a_worker_cannot_make_its_master_call_anything(pool_of, tmp_path):
     pool, marker = pool_of(), tmp_path / "marker"
     cause, message = failure(pool, "trap", "os", "system", f"touch {marker}")
