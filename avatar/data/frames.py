@@ -88,8 +88,8 @@ def target_size(height: int, width: int, rule: ClipRule) -> tuple[int, int]:
     """Height and width of a frame for the model: multiples of 28, about the same shape, within the rule's pixels.
 
     Each side is rounded to the nearest multiple; a frame that is then too large is scaled down with its sides rounded
-    down, one that is too small is scaled up with its sides rounded up. A side is never less than one multiple. The
-    reference's second bound, on all frames together, is not applied: it concerns films of over 300 frames.
+    down, one that is too small is scaled up with its sides rounded up. A side is never less than one multiple. Where
+    the least is more than the most, the most is what every frame is scaled to. The reference's second bound, on all frames together, is not applied: it concerns films of over 300 frames.
 
     Args:
         height: Of the decoded frame, upright.
@@ -106,11 +106,11 @@ def target_size(height: int, width: int, rule: ClipRule) -> tuple[int, int]:
         shape = "wide as high" if width > height else "high as wide"
         raise ValueError(f"{width} x {height} pixels are more than {MAX_RATIO} times as {shape}")
     sides = [round(side / FACTOR) * FACTOR for side in (height, width)]
-    pixels, least = sides[0] * sides[1], min(rule.min_pixels, rule.max_pixels)
-    if pixels > rule.max_pixels:
+    pixels = sides[0] * sides[1]
+    if pixels > rule.max_pixels or rule.min_pixels > rule.max_pixels:
         scale = math.sqrt(height * width / rule.max_pixels)
         sides = [max(FACTOR, math.floor(side / scale / FACTOR) * FACTOR) for side in (height, width)]
-    elif pixels < least:
-        scale = math.sqrt(least / (height * width))
+    elif pixels < rule.min_pixels:
+        scale = math.sqrt(rule.min_pixels / (height * width))
         sides = [math.ceil(side * scale / FACTOR) * FACTOR for side in (height, width)]
     return sides[0], sides[1]

@@ -18,8 +18,8 @@ class ClipRule:
     Attributes:
         max_frames: Most frames of a video.
         fps: Frames a second to take, as far as ``max_frames`` allows; None spreads ``max_frames`` over the whole.
-        min_pixels: Smaller frames are scaled up to this, or to ``max_pixels`` if that is less; the default is Qwen's for
-            video.
+        min_pixels: Smaller frames are scaled up to this, or to ``max_pixels`` if that is less; the default is Qwen's
+            for video.
         max_pixels: Larger frames are scaled down to this, each for itself; the default is Qwen's for video.
         legacy_fps: Positions take the frames to be ``LEGACY_FPS`` apart whatever their true times are, as the authors'
             release does.

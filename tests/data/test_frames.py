@@ -167,3 +167,11 @@ def test_a_side_of_over_two_hundred_times_the_other_is_refused(height, width, sh
     with pytest.raises(ValueError, match=rf"{width} x {height} pixels are more than 200 times as {shape}"):
         target_size(height, width, ClipRule())
     assert target_size(10, 2000, ClipRule())
+
+
+@given(st.integers(28, 2000), st.integers(28, 2000))
+def test_a_least_above_the_most_scales_every_frame_to_the_most_and_never_beyond(height, width):
+    assume(max(height, width) <= 20 * min(height, width))
+    rows, columns = target_size(height, width, ClipRule(min_pixels=128 * 784, max_pixels=64 * 784))
+    assert rows * columns <= 64 * 784
+    assert (rows + 28) * (columns + 28) > 64 * 784  # one patch more on each side would be too much
