@@ -89,7 +89,8 @@ def target_size(height: int, width: int, rule: ClipRule) -> tuple[int, int]:
 
     Each side is rounded to the nearest multiple; a frame that is then too large is scaled down with its sides rounded
     down, one that is too small is scaled up with its sides rounded up. A side is never less than one multiple. Where
-    the least is more than the most, the most is what every frame is scaled to. The reference's second bound, on all frames together, is not applied: it concerns films of over 300 frames.
+    the least is more than the most, the most is what every frame is scaled to. The reference's second bound, on all
+    frames together, is not applied: it concerns films of over 300 frames.
 
     Args:
         height: Of the decoded frame, upright.
