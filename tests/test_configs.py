@@ -50,3 +50,14 @@ def test_the_dispatcher_answers_without_opening_a_room(command):
     script = f"import sys; from avatar.cli import main; main(['{command}']); print(sorted(m for m in sys.modules))"
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert not any(f"'{heavy}'" in out for heavy in ("torch", "lightning", "transformers", "jsonargparse", "rich"))
+
+
+def test_a_tag_in_a_config_builds_no_object(tmp_path, capsys):
+    marker = tmp_path / "marker"
+    evil = f'!!python/object/apply:os.system ["touch {marker}"]'
+    (tmp_path / "evil.yaml").write_text(f"seed_everything: {evil}\n")
+    assert main(["fit", "--config", str(tmp_path / "evil.yaml")]) == 2
+    assert "could not determine a constructor for the tag" in capsys.readouterr().err
+    assert not marker.exists()
+    yaml.load(evil, yaml.UnsafeLoader)  # noqa: S506  what it would have done
+    assert marker.exists()

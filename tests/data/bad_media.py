@@ -1,7 +1,8 @@
 """Bad and odd media files with what must become of each: ``from data.bad_media import BAD_MEDIA``.
 
 The bytes of a case are made when they are first asked for and kept for the session. Each case ends as a clip with all
-that its record declares, or as a ``DataError`` whose cause is one of those expected; none kills or holds up a process.
+that its record declares, or as a ``DataError`` whose cause is one of those expected; none kills or holds up a process,
+but for those in ``DEADLY``.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from data.media_files import (
     tone,
     turned,
     turned_jpeg,
+    two_then_one,
     wav,
     without_data,
     y4m,
@@ -227,5 +229,8 @@ IMAGES = [
     gives("a gif as a picture", lambda: gif(4), IMAGE, Gives(1)),
     gives("a gif as a film", lambda: gif(4), VIDEO, Gives(4, fps=10.0)),
 ]
+
+# What may kill the process that decodes it, as a fault of the library: for processes that may be killed.
+DEADLY = [fails("a sound that loses a channel", two_then_one, AUDIO, "cannot be decoded", "decoder crashed")]
 
 BAD_MEDIA: list[Case] = [*CUT, *OF_ANOTHER_KIND, *STREAMS, *SOUNDS, *TIMES, *TOO_MUCH, *IMAGES]

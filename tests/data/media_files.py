@@ -70,6 +70,20 @@ def mute() -> bytes:
     return film(greys(16), 8)
 
 
+def adts(sound: Tensor, rate: int) -> bytes:
+    """A stream of AAC without a container; two of them one after the other are one as well."""
+    encoder, buffer = Encoder(), io.BytesIO()
+    audio = encoder.add_audio(sample_rate=rate, num_channels=len(sound))
+    with encoder.open_file_like(buffer, format="adts"):
+        audio.add_samples(sound)
+    return buffer.getvalue()
+
+
+def two_then_one() -> bytes:
+    """A second of sound in two channels, then one in one: torchcodec reads the second channel from nowhere."""
+    return adts(tone(1, 44_100, 2), 44_100) + adts(tone(1, 44_100), 44_100)
+
+
 def wav(samples: Tensor, rate: int = RATE) -> bytes:
     """A WAV of float samples [channels, A]."""
     data = samples.T.contiguous().numpy().astype("<f4").tobytes()

@@ -576,3 +576,21 @@ def test_a_worker_cannot_make_its_master_call_anything(pool_of, tmp_path):
     assert "which is no class of avatar" in message
     assert not marker.exists()
     assert pool.collect(pool.submit(("echo", "next"))) == ("next",)
+
+
+def test_a_script_that_new_processes_cannot_import_is_told_of_its_guard(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import math\nfrom avatar.data.workers import WorkerPool\n"
+        "pool = WorkerPool(math.sqrt)\nprint(pool.collect(pool.submit(4)))\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert "a decoder process could not be started" in done.stderr
+    assert 'if __name__ == "__main__":' in done.stderr
+    guarded = (
+        script.read_text().replace("pool =", 'if __name__ == "__main__":\n    pool =').replace("\nprint", "\n    print")
+    )
+    script.write_text(guarded)
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "2.0\n")
