@@ -23,9 +23,13 @@ from avatar.types import Clip, Prompt
 Decoders = WorkerPool[Task, Prompt]
 
 
-def start_decoders(num_workers: int = 1, rule: ClipRule = ClipRule()) -> Decoders:  # noqa: B008
-    """Processes that decode within the limits of ``rule``."""
-    return WorkerPool(prepare, num_workers, rule.time_limit, rule.max_decoded_mb)
+def start_decoders(
+    num_workers: int = 1,
+    rule: ClipRule = ClipRule(),  # noqa: B008
+    time_limit_name: str = "data.time_limit",
+) -> Decoders:
+    """Processes that decode within the limits of ``rule``; ``time_limit_name`` is what the user sets it by."""
+    return WorkerPool(prepare, num_workers, rule.time_limit, rule.max_decoded_mb, time_limit_name)
 
 
 @dataclass(eq=False)
@@ -47,7 +51,7 @@ class Pending:
     @property
     def sample(self) -> tuple[str, str]:
         """Names the sample among all folders."""
-        return str(self.index.folder), self.entry.sample
+        return self.index.folder, self.entry.sample
 
 
 class PromptDataset:
@@ -101,7 +105,7 @@ class PromptDataset:
                 if isinstance(found, Failure):
                     raise DataError(found.reason, found.cause)
                 return found
-        raise DataError(f"no record {key!r} in {', '.join(str(i.folder) for i in self.indexes)}")
+        raise DataError(f"no record {key!r} in {', '.join(i.folder for i in self.indexes)}")
 
     def stream(self, positions: Iterable[int], ahead: int = 4) -> Generator[Prompt | Failure, None, None]:
         """What becomes of each position, in order, ``ahead`` of them on their way before they are asked for."""
@@ -199,4 +203,4 @@ def _check_keys(indexes: Sequence[ShardIndex]) -> None:
 
 
 def _home(index: ShardIndex) -> str:
-    return str(index.folder) if is_remote(str(index.folder)) else str(Path(index.folder).resolve())
+    return index.folder if is_remote(index.folder) else str(Path(index.folder).resolve())

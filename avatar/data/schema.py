@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from string import ascii_uppercase
 from typing import Any
@@ -16,6 +17,7 @@ MEDIA_KINDS = ("video", "image", "audio")
 ROLES = ("system", "user", "assistant")
 MOST_SECONDS = 1e9
 _TEXT = (str, type(None))
+_SPECIAL = re.compile(r"<\|\w+\|>")
 _TYPES: dict[str, type | tuple[type, ...]] = {
     "key": _TEXT,
     "question": str,
@@ -194,7 +196,23 @@ def _check_values(record: Record, where: str) -> None:
         gold_answer(record.answer, record.problem_type, record.options)
     except ValueError as error:
         raise DataError(f"{where}: {error}") from None
+    _check_texts(record, where)
     _check_messages(record, where)
+
+
+def _check_texts(record: Record, where: str) -> None:
+    """What is asked must not hold the tokens that a chat or a clip is written in."""
+    parts = [p for m in record.messages if isinstance(m, dict) for p in _texts(m.get("content"))]
+    for text in (record.question, record.hint or "", *record.options, *parts):
+        if found := _SPECIAL.search(text):
+            raise DataError(f"{where}: the text holds {found[0]!r}, a token with a meaning of its own; take it out")
+
+
+def _texts(content: Any) -> list[str]:
+    if isinstance(content, str):
+        return [content]
+    parts = content if isinstance(content, list) else []
+    return [p["text"] for p in parts if isinstance(p, dict) and isinstance(p.get("text"), str)]
 
 
 def _check_messages(record: Record, where: str) -> None:

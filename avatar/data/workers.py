@@ -247,7 +247,8 @@ class _Reply:
 
 
 def _serve(connection: Connection, work: Callable[[Any], Any], time_limit: float, memory_mb: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who started us
+    for given in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):  # a scheduler's too
+        signal.signal(given, signal.SIG_IGN)  # they are for who started us
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # kills this process, wherever it is
     torch.set_num_threads(1)
     _bound_memory(memory_mb)

@@ -246,6 +246,7 @@ class RLModule(EvaluationModule):
         for _ in range(self.updates_per_rollout):
             self._descend(zero_loss(self.policy.parameters()), step)
         self._remember([], False, 0, {})
+        self._log({})
 
     def _update(self, prefixes: list[Prefix], rollout: Rollout, alpha: float) -> dict[str, Any]:
         """One optimizer step."""

@@ -83,7 +83,7 @@ def test_a_look_at_the_header_of_any_of_them_is_an_answer_or_an_error_that_names
 
 SCRIPT = """
 import resource
-from data.bad_media import BAD_MEDIA, DEADLY, DEADLY
+from data.bad_media import BAD_MEDIA, DEADLY
 from avatar.data.media import decode_medium
 from avatar.errors import DataError
 

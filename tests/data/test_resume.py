@@ -137,7 +137,7 @@ def kill_in_mid_epoch(process, folder, rng, until):
 
 
 def run_with_kills(start, shards, folder, stages, max_epochs):
-    """(keys of all steps that were saved, the last step saved) after stages of (devices, step to be killed at or None)."""
+    """(keys of all saved steps, the last of these before a kill) of stages of (devices, step to be killed at)."""
     rng, kept, killed_at = Random(6), [], 0
     for devices, until in stages:
         process, saved = start("lightning", shards, folder, devices, max_epochs), 10**9

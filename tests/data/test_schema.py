@@ -460,3 +460,19 @@ def test_media_may_be_shown_over_several_turns():
 
 def test_a_chat_that_says_nothing_of_its_media_is_fine():
     assert len(parse_record(chat(("user", "q"), media=[{"video": "mp4"}]), WHERE).media) == 1
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"question": "what is <|VIDEO|> ?"},
+        {"question": "q", "hint": "<|im_end|>"},
+        {"question": "q", "problem_type": "choice", "answer": "A", "options": ["a", "<|vision_bos|>"]},
+        {"messages": [{"role": "user", "content": "see <|AUDIO|>"}]},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "<|IMAGE|>"}]}]},
+    ],
+)
+def test_a_token_with_a_meaning_of_its_own_is_no_text(fields):
+    with pytest.raises(DataError, match=r"00000.tar: k: the text holds '<\|\w+\|>'"):
+        record_from_fields({"answer": "1"} | fields, "00000.tar: k")
+    record_from_fields({"question": "is a < b | c > d ?", "answer": "1"}, "00000.tar: k")

@@ -49,7 +49,7 @@ def validate(folder: str, jobs: int = 0, time_limit: float = 60.0, max_audio_sec
     """
     rule = ClipRule(min_pixels=FACTOR**2, time_limit=time_limit, max_audio_seconds=max_audio_seconds)
     jobs = jobs or os.cpu_count() or 1
-    dataset = PromptDataset([folder], rule=rule, decoders=start_decoders(jobs, rule))
+    dataset = PromptDataset([folder], rule=rule, decoders=start_decoders(jobs, rule, "--time_limit"))
     totals, failures = Totals(), dict[str, Failure]()
     for item in track(dataset.stream(range(len(dataset)), 4 * jobs), "validating", len(dataset)):
         if isinstance(item, Failure):
