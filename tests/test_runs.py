@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from avatar.cli import main
+from avatar.modules import RLModule
 
 ROOT = Path(__file__).parent.parent
 
@@ -398,6 +399,24 @@ def test_every_command_of_the_readme_runs_as_it_stands(tmp_path, monkeypatch):
         if " fit " in command:
             short = " --trainer.max_steps 3 --trainer.val_check_interval 3 --data.batch_size 4"
         assert run(command.removeprefix("avatar ") + short) == 0, command
+
+
+@pytest.mark.parametrize("at", [3, 4])
+def test_a_run_stopped_where_no_validation_is_due_makes_none(whole, at, monkeypatch):
+    """And where one is due it is made once: stopped at either step and resumed, the metrics are those of one go."""
+    taken = RLModule.training_step
+
+    def step(self, *args):
+        if self.global_step + 1 == at:
+            os.kill(os.getpid(), signal.SIGINT)
+        return taken(self, *args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RLModule, "training_step", step)
+        assert grpo(f"runs/stopped{at}", 6) == 130
+    assert [int(r["step"]) for r in rows(f"runs/stopped{at}")] == list(range(at + 1))
+    assert grpo(f"runs/stopped{at}", 6, "--ckpt_path last") == 0
+    assert rows(f"runs/stopped{at}") == rows(str(whole))
 
 
 @pytest.mark.slow

@@ -63,6 +63,15 @@ class GracefulStop(Callback):
         self._before = signal.getsignal(signal.SIGINT)
         signal.signal(signal.SIGINT, stop)
 
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Lightning validates before it stops; where none is due, the resumed run would show one too many."""
+        number = trainer.fit_loop.total_batch_idx if trainer.check_val_every_n_epoch is None else batch_idx
+        every = trainer.val_check_batch
+        if self.interrupted and (not every or (number + 1) % every):
+            trainer.limit_val_batches = 0
+
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Give SIGINT back, and say how to go on."""
         signal.signal(signal.SIGINT, self._before)
