@@ -13,11 +13,12 @@ from avatar.data.media import decode_medium
 from avatar.data.prompts import PromptStyle, to_prompt
 from avatar.data.rules import ClipRule
 from avatar.data.schema import Medium, Record, parse_record
-from avatar.data.sources import Span
+from avatar.data.sources import Span, read_all
 from avatar.errors import DataError
 from avatar.types import Clip, Prompt
 
 Swap = Literal["audio", "video"]
+Files = Mapping[Span, bytes]
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Task:
         rule: How its media are decoded.
         held: Keys of clips that whoever asks has already: they come back as keys alone.
         swap: Give each clip the ``audio`` or the ``video`` of the same medium of ``other``.
-        other: A record of another sample.
+        other: A record of another sample; None where nothing is swapped.
     """
 
     entry: Entry
@@ -52,22 +53,40 @@ def prepare(task: Task) -> Prompt:
     record = parse_record(entry.record.read(), where)
     if record.key not in (None, entry.key):
         raise DataError(f"{where}: the record calls itself {record.key!r}; leave 'key' out, the member's name says it")
-    clips = tuple(_clip(task, record, medium) for medium in record.media)
+    files = _read(task, record)
+    clips = tuple(_clip(task, record, medium, files) for medium in record.media)
     return to_prompt(record, entry.key, clips, task.style)
 
 
-def _clip(task: Task, record: Record, medium: Medium) -> Clip:
+def _read(task: Task, record: Record) -> Files:
+    """The files of what is not held yet; in a remote shard neighbours come by one request."""
+    shown = [medium for medium in record.media if _key(task, record, medium) not in task.held]
+    entries = [task.entry] if task.other is None else [task.entry, task.other]
+    spans = [_member(entry, medium) for entry in entries for medium in shown]
+    return dict(zip(spans, read_all(spans), strict=True))
+
+
+def _key(task: Task, record: Record, medium: Medium) -> str:
+    """Of the clip as it is shown, swapped or not."""
     use_audio = medium.kind == "audio" or record.use_audio_in_video
-    key = clip_key(task.entry, medium, use_audio, task.rule)
-    if task.swap is None or task.other is None:
-        return Clip(key) if key in task.held else _decode(task, task.entry, medium, use_audio)
+    mine = clip_key(task.entry, medium, use_audio, task.rule)
+    if task.other is None:
+        return mine
     theirs = clip_key(task.other, medium, use_audio, task.rule)
-    picture, sound = (theirs, key) if task.swap == "video" else (key, theirs)
-    both = f"{picture} with the sound of {sound}"
-    if both in task.held:
-        return Clip(both)
-    mine, other = (_decode(task, entry, medium, use_audio) for entry in (task.entry, task.other))
-    return _swapped(both, *((other, mine) if task.swap == "video" else (mine, other)))
+    picture, sound = (theirs, mine) if task.swap == "video" else (mine, theirs)
+    return f"{picture} with the sound of {sound}"
+
+
+def _clip(task: Task, record: Record, medium: Medium, files: Files) -> Clip:
+    key = _key(task, record, medium)
+    if key in task.held:
+        return Clip(key)
+    use_audio = medium.kind == "audio" or record.use_audio_in_video
+    mine = _decode(task, task.entry, medium, use_audio, files)
+    if task.other is None:
+        return mine
+    other = _decode(task, task.other, medium, use_audio, files)
+    return _swapped(key, *((other, mine) if task.swap == "video" else (mine, other)))
 
 
 def _swapped(key: str, picture: Clip, sound: Clip) -> Clip:
@@ -102,8 +121,8 @@ def _member(entry: Entry, medium: Medium) -> Span:
     return members[medium.name]
 
 
-def _decode(task: Task, entry: Entry, medium: Medium, use_audio: bool) -> Clip:
+def _decode(task: Task, entry: Entry, medium: Medium, use_audio: bool, files: Files) -> Clip:
     span = _member(entry, medium)
     where = f"{span.shard}: {entry.sample}.{medium.name}"
     key = clip_key(entry, medium, use_audio, task.rule)
-    return decode_medium(span.read(), medium, use_audio, task.rule, where, key)
+    return decode_medium(files[span], medium, use_audio, task.rule, where, key)

@@ -93,11 +93,6 @@ class Record:
     messages: list[Message] = field(default_factory=list)
     key: str | None = None
 
-    @property
-    def declares_audio(self) -> bool:
-        """Whether something must be heard."""
-        return any(m.kind == "audio" or (m.kind == "video" and self.use_audio_in_video) for m in self.media)
-
     def to_json(self) -> bytes:
         """One line of UTF-8, keys in a fixed order; what is empty is left out."""
         fields = {name: getattr(self, name) for name in _TYPES}

@@ -365,23 +365,6 @@ def test_any_mixture_of_media_is_kept_in_order():
     ]
 
 
-@pytest.mark.parametrize(
-    ("kinds", "use_audio", "heard"),
-    [
-        ([], True, False),
-        (["video"], False, False),
-        (["video"], True, True),
-        (["image"], True, False),
-        (["audio"], False, True),
-        (["image", "video"], True, True),
-        (["image", "video", "audio"], False, True),
-    ],
-)
-def test_a_record_declares_audio_if_something_must_be_heard(kinds, use_audio, heard):
-    media = [Medium(kind, "x") for kind in kinds]
-    assert Record("q", "a", media=media, use_audio_in_video=use_audio).declares_audio is heard
-
-
 # -- messages ----------------------------------------------------------------------------------------------------------
 
 TEXT, VIDEO, IMAGE, AUDIO = {"type": "text", "text": "t"}, {"type": "video"}, {"type": "image"}, {"type": "audio"}
