@@ -193,10 +193,10 @@ class AvatarCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Open the data and try the rewards before the model: what is missing or wrong is told in a second."""
+        check_trainer(self.trainer)
         self.datamodule.setup("fit")
         if isinstance(self.model, RLModule) and isinstance(prompt := self.datamodule.train_dataset[0], Prompt):
             self.model.rehearse(prompt)
-            check_trainer(self.trainer)
 
 
 def run_folder(checkpoint: Path | None, root: Path) -> Path:

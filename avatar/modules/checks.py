@@ -79,12 +79,15 @@ def check_trainer(trainer: Any) -> None:
         ConfigError: One is set.
     """
     if trainer.gradient_clip_val:
-        raise ConfigError("trainer.gradient_clip_val does nothing for RLModule: set model.max_grad_norm")
+        raise ConfigError("trainer.gradient_clip_val does nothing here: set model.max_grad_norm")
     if trainer.accumulate_grad_batches != 1:
-        raise ConfigError("trainer.accumulate_grad_batches does nothing for RLModule: set data.batch_size")
+        raise ConfigError(
+            "trainer.accumulate_grad_batches does nothing here: set data.batch_size, and for the cold start "
+            "model.micro_batch_size to what the memory holds"
+        )
     if str(trainer.precision) not in ("32-true", "bf16-mixed"):
         raise ConfigError(
-            f"trainer.precision {trainer.precision} does not work with RLModule: leave it at 32-true and set "
+            f"trainer.precision {trainer.precision} does not work here: leave it at 32-true and set "
             "model.policy.dtype to bfloat16, or take bf16-mixed"
         )
 

@@ -27,6 +27,11 @@ def of_all_ranks(items: list[T]) -> list[T]:
     return [item for rank in gathered for item in rank]
 
 
+def sum_over_ranks(number: int) -> int:
+    """The sum of a number over all processes."""
+    return sum(of_all_ranks([number]))
+
+
 def zero_loss(parameters: Iterable[Tensor]) -> Tensor:
     """0, with a gradient of 0 for every parameter that takes one.
 
