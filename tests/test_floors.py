@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "avatar"
 FLOORS = {
-    0: {"types", "registry", "errors", "answers", "cache", "__init__"},
+    0: {"types", "registry", "errors", "answers", "cache", "chat", "__init__"},
     1: {"advantages", "rewards", "losses"},
     2: {"models", "data", "replay"},
     3: {"rollouts", "benchmarks"},
