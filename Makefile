@@ -4,13 +4,16 @@ PY := .venv/bin/python
 PIP := .venv/bin/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint types check docs clean
+.PHONY: help demo curriculum test test-slow lint types check docs clean
 
 help:  ## show this
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: .venv/.installed  ## the whole path on the micro-world: data, cold start, GRPO-8, GRPO-4 and AVATAR, graded test
 	.venv/bin/avatar demo --out runs/demo --seed 0
+
+curriculum: .venv/.installed  ## the four stages on the micro-world, each from the last one's weights
+	.venv/bin/avatar curriculum --config configs/micro/curriculum.yaml
 
 test: .venv/.installed-dev  ## all tests but the slow ones
 	$(PY) -m pytest -m "not slow"

@@ -9,24 +9,32 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
 from typing import Literal
-
-from avatar.errors import ConfigError
 
 How = Literal["strict", "lenient", "unparsed"]
 
 # Each runs to the end of the text where the closing tag is missing: one pass, and what was cut off is known as such.
 _TAG = re.compile(r"<answer>(.*?)(</answer>|\Z)", re.DOTALL | re.IGNORECASE)
 _THINK = re.compile(r"<think>.*?(</think>|\Z)", re.DOTALL | re.IGNORECASE)
+_STRAY = re.compile(r"</?(?:answer|think)\b", re.IGNORECASE)
+_INNER_COLON = re.compile(r":(?!\d)|(?<!\d):")  # and not that of 3:15
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d+)"
 _NUMBER = re.compile(rf"[-+]?(?:{_DIGITS}(?:\.\d+)?|\.\d+)(?:e[-+]?\d+)?")
 _NUMBER_IN_TEXT = re.compile(rf"(?<![\w.])(?<![eE][-+])[-+]?{_DIGITS}(?:\.\d+)?(?!\w|\.\d)")
 _LOOSE_MINUS = re.compile(r"(?:-\s+|\b(?:minus|negative)\s+)[\d.]", re.IGNORECASE)
 _DENIAL = re.compile(r"\b(?:not|no|never|neither|nor|except)\b|n't\b")
 _WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
+# Of scripts without spaces (Thai, Lao, Burmese, Khmer, kana, Chinese) each character is a word; signs on or after a
+# letter (accents; Hebrew, Arabic and Indian vowels) belong to it, though \w leaves them out.
+_SPACELESS = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+)
+_SIGNS = "\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u064b-\u0670\u0900-\u0963\u0966-\u0dff"
+_WORD = re.compile(rf"[^\W_{_SPACELESS}]+(?:[{_SIGNS}]+[^\W_{_SPACELESS}]*)*|[{_SPACELESS}]")
 _WORD_IN_TEXT = re.compile(rf"\b(?:{'|'.join(_WORDS)})\b")
 
 
@@ -56,23 +64,35 @@ def normalize(text: str) -> str:
     return " ".join(text.lower().split()).strip(" \"'`.,;:!")
 
 
+def words(text: str) -> list[str]:
+    """Lower-case runs of letters and digits of any script, after NFKC; of scripts without spaces, single characters.
+
+    On ASCII these are the tokens of the ``rouge_score`` package without a stemmer.
+    """
+    return _WORD.findall(unicodedata.normalize("NFKC", text).lower())
+
+
 def payloads(text: str) -> list[str]:
     """The ``<answer>`` payloads outside ``<think>``; without a tag, the reply less its thinking, finished or not.
 
-    A payload whose closing tag is missing was cut off, and counts as empty.
+    A payload whose closing tag is missing was cut off, and one that holds another tag hedges: both count as empty.
     """
     spoken = _THINK.sub(lambda m: "" if m[1] else m[0], text)
-    found = [m[1].strip() if m[2] else "" for m in _TAG.finditer(spoken)]
+    found = [m[1].strip() if m[2] and not _STRAY.search(m[1]) else "" for m in _TAG.finditer(spoken)]
     return found or [_THINK.sub("", spoken).strip()]
 
 
 def parse_answer(text: str, problem_type: str, options: Sequence[str] = ()) -> Answer:
     """Read the answer of a completion.
 
+    A location is ``Left: cyclist | Center: girl playing flute``, in any order, and nothing around it; a place that is
+    named twice, an empty side, or one that names a second place makes it unparsed. A free answer has at least one word,
+    and a text of any type more than dots and commas.
+
     Args:
         text: The completion, tags and all.
         problem_type: ``choice`` gives an option index, ``number`` a float, ``exact`` the normalised text, ``ocr`` and
-            ``free`` the text as it is.
+            ``free`` the text as it is, ``location`` who is where as ``center: girl | left: cyclist``.
         options: Option texts without letters; needed for ``choice``.
 
     Raises:
@@ -85,7 +105,8 @@ def parse_answer(text: str, problem_type: str, options: Sequence[str] = ()) -> A
         "number": _number,
         "exact": _exact,
         "ocr": _text,
-        "free": _text,
+        "free": _free,
+        "location": _location,
     }
     if problem_type not in readers:
         raise ValueError(f"unknown problem_type {problem_type!r}; known: {', '.join(readers)}")
@@ -107,22 +128,6 @@ def gold_answer(answer: str, problem_type: str, options: Sequence[str] = ()) -> 
     return parsed.value
 
 
-def is_right(text: str, answer: str, problem_type: str, options: Sequence[str] = ()) -> bool:
-    """Whether the answer parsed from ``text`` is the gold one; an unparsed answer is not.
-
-    Raises:
-        ConfigError: The type is one whose answers are alike rather than equal (``ocr``, ``free``): nothing here grades
-            those yet.
-    """
-    if problem_type in ("ocr", "free"):
-        raise ConfigError(
-            f"answers of problem type {problem_type!r} are not graded yet. Leave such records out of what is graded: "
-            "avatar data pack --problem_types '[choice, number, exact]'"
-        )
-    parsed = parse_answer(text, problem_type, options)
-    return same_answer(parsed.value, gold_answer(answer, problem_type, options))
-
-
 def same_answer(a: int | float | str | None, b: int | float | str | None, tolerance: float = 1e-3) -> bool:
     """Equal option, equal text, or numbers within ``tolerance`` of ``b``, relative (absolute where ``b`` is 0)."""
     if a is None or b is None:
@@ -138,7 +143,20 @@ def _exact(payload: str) -> Answer:
 
 
 def _text(payload: str) -> Answer:
-    return Answer(payload, "strict") if payload else UNPARSED
+    return Answer(payload, "strict") if normalize(payload) else UNPARSED
+
+
+def _free(payload: str) -> Answer:
+    return Answer(payload, "strict") if words(payload) else UNPARSED
+
+
+def _location(payload: str) -> Answer:
+    sides = [side.partition(":")[::2] for side in payload.split("|")]
+    found = {normalize(place): normalize(thing) for place, thing in sides}
+    whole = len(found) == len(sides) and all(found) and all(found.values())
+    if not whole or any(_INNER_COLON.search(thing) for thing in found.values()):
+        return UNPARSED
+    return Answer(" | ".join(f"{place}: {thing}" for place, thing in sorted(found.items())), "strict")
 
 
 def _number(payload: str) -> Answer:

@@ -22,8 +22,11 @@ COMMANDS = {
     "test": ("avatar.commands.train", "grade a checkpoint on a benchmark"),
     "predict": ("avatar.commands.train", "write a checkpoint's answers to a benchmark or to data"),
     "data": ("avatar.commands.data", "make, pack, look at and check data: synth, pack, inspect, validate, index"),
-    "bench": ("avatar.commands.bench", "measure on this machine: data, replay, step"),
+    "hints": ("avatar.commands.hints", "have a teacher write the hints that a stuck policy is shown"),
+    "rewards": ("avatar.commands.rewards", "try a reward mix on saved completions and on attacks: score, attack"),
+    "bench": ("avatar.commands.bench", "measure on this machine: data, replay, rewards, step"),
     "list": ("avatar.commands.listing", "what is registered: advantages, rewards, benchmarks ..."),
+    "curriculum": ("avatar.commands.curriculum", "stages one after another, each from the last one's weights"),
     "demo": ("avatar.commands.demo", "the whole path on the micro-world, in minutes on two cores"),
 }
 
@@ -67,13 +70,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except Exception as error:
-        if (cause := _users_error(error)) is None:
+        if (cause := users_error(error)) is None:
             raise
         print(f"error: {cause}", file=sys.stderr)
         return EXIT_USER_ERROR
 
 
-def _users_error(error: BaseException | None) -> AvatarError | None:
+def users_error(error: BaseException | None) -> AvatarError | None:
     """The error meant for the user, if one lies at the bottom of ``error``: libraries wrap what our classes raise."""
     while error is not None and not isinstance(error, AvatarError):
         error = error.__cause__ or error.__context__

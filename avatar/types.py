@@ -56,7 +56,7 @@ class Prompt:
             in order.
         clips: The decoded media.
         answer: Gold answer: a number, an option letter or option text, or free text.
-        problem_type: ``number``, ``choice``, ``exact``, ``ocr`` or ``free``.
+        problem_type: ``number``, ``choice``, ``exact``, ``ocr``, ``free`` or ``location``.
         options: Option texts without letters, or empty.
         chain: Gold completion for the cold start, or None.
         hint: One sentence of strategy, or None.

@@ -56,7 +56,7 @@ def test_tags_that_disagree_are_unparsed_in_either_order(second):
 
 
 @pytest.mark.parametrize("text", ["", " \n\t", "<answer></answer>", "<answer> </answer>", "<think>B</think>", "..."])
-@pytest.mark.parametrize("problem_type", ["choice", "number", "exact"])
+@pytest.mark.parametrize("problem_type", ["choice", "number", "exact", "ocr", "free", "location"])
 def test_an_empty_reply_is_unparsed_and_never_option_a(text, problem_type):
     assert parse_answer(text, problem_type, COLOURS) == UNPARSED
 
@@ -498,7 +498,7 @@ def test_options_and_texts_are_the_same_only_if_equal():
 
 def seconds_to_read(text):
     start = time.process_time()
-    for problem_type in ("choice", "number", "exact"):
+    for problem_type in ("choice", "number", "exact", "ocr", "free", "location"):
         parse_answer(text, problem_type, COLOURS)
     return time.process_time() - start
 

@@ -7,11 +7,16 @@ from pathlib import Path
 import pytest
 import yaml
 
+from avatar.benchmarks import BENCHMARKS
 from avatar.cli import main
+from avatar.commands.curriculum import read
+from avatar.commands.rewards.config import read_mix
 from avatar.commands.train import AvatarCLI
 
 ROOT = Path(__file__).parent.parent
-CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+MIXES = sorted((ROOT / "configs" / "rewards").glob("*.yaml"))  # `avatar rewards` reads these
+CURRICULA = sorted((ROOT / "configs").rglob("curriculum.yaml"))  # and `avatar curriculum` these
+CONFIGS = sorted(set((ROOT / "configs").rglob("*.yaml")) - {*MIXES, *CURRICULA})
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: str(p.relative_to(ROOT)))
@@ -22,6 +27,20 @@ def test_a_config_parses_and_its_objects_can_be_made(path, monkeypatch):
     given = yaml.safe_load(path.read_text())
     assert type(cli.model).__name__ == given["model"]["class_path"]
     assert cli.trainer.max_steps == given["trainer"]["max_steps"]
+
+
+@pytest.mark.parametrize("path", MIXES, ids=lambda p: p.name)
+def test_a_reward_mix_parses_and_its_rewards_can_be_made(path):
+    given = yaml.safe_load(path.read_text())["rewards"]
+    assert [type(reward).__name__ for reward in read_mix(str(path))] == [entry["class_path"] for entry in given]
+
+
+@pytest.mark.parametrize("path", CURRICULA, ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_curriculum_parses_and_its_stages_are_among_the_configs_tested_here(path):
+    recipe, _ = read(["--config", str(path)])
+    assert len(recipe.stages) == 4
+    assert {ROOT / stage.config for stage in recipe.stages} <= set(CONFIGS)
+    assert {test.benchmark for test in recipe.tests} <= set(BENCHMARKS)
 
 
 def test_print_config_gives_back_what_was_overridden(capsys, monkeypatch):

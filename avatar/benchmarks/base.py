@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from avatar.answers import How, is_right, parse_answer
+from avatar.answers import How, parse_answer
 from avatar.data.dataset import PromptDataset
 from avatar.data.prepare import Swap
 from avatar.registry import Registry
+from avatar.rewards import accuracy
 from avatar.types import Prompt
 
 
@@ -30,16 +31,19 @@ class Grade:
 
 
 def grade_answer(output: str, prompt: Prompt) -> Grade:
-    """1 if the answer that :mod:`avatar.answers` reads from ``output`` is the gold one, else 0; nothing is guessed."""
+    """How right the answer that :mod:`avatar.answers` reads from ``output`` is; nothing is guessed, unparsed is 0.
+
+    See :func:`avatar.rewards.accuracy`: 1 or 0, but for ``ocr`` and ``free``, whose answers are more or less alike.
+    """
     answer = parse_answer(output, prompt.problem_type, prompt.options)
-    right = is_right(output, prompt.answer, prompt.problem_type, prompt.options)
+    score = accuracy(output, prompt.answer, prompt.problem_type, prompt.options)
     if answer.value is None:
         shown = ""
     elif prompt.problem_type == "choice":
         shown = prompt.options[int(answer.value)]
     else:
         shown = f"{answer.value:g}" if isinstance(answer.value, float) else str(answer.value)
-    return Grade(float(right), shown, answer.how)
+    return Grade(score, shown, answer.how)
 
 
 class Benchmark(ABC):

@@ -1,4 +1,4 @@
-"""The held-out split of the micro-world."""
+"""The held-out splits of the micro-worlds."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from avatar.benchmarks.base import BENCHMARKS, Benchmark
 from avatar.data.dataset import PromptDataset
 from avatar.data.micro import KINDS, RULE, SPLITS
+from avatar.data.micro_stages import STAGE_SPLITS
 from avatar.data.prepare import Swap
 from avatar.data.prompts import PromptStyle
 
@@ -23,3 +24,30 @@ class Micro(Benchmark):
     def prompts(self, root: Path, swap: Swap | None = None) -> PromptDataset:
         """Shards of ``root``, asked without a system message and with options on one line, as in training."""
         return PromptDataset([root], PromptStyle(letter_options=False), RULE, swap=swap)
+
+
+@BENCHMARKS.register("micro_vision")
+class MicroVision(Micro):
+    """What is seen: color and flashes, see :mod:`avatar.data.micro_stages`."""
+
+    source = "avatar data synth --world curriculum"
+    num_records = STAGE_SPLITS["test_vision"].num_questions
+    default_root = "data/curriculum/test_vision"
+
+
+@BENCHMARKS.register("micro_audio_visual")
+class MicroAudioVisual(Micro):
+    """What is heard, and what needs picture and sound: beeps, more and sum."""
+
+    source = "avatar data synth --world curriculum"
+    num_records = STAGE_SPLITS["test_audio_visual"].num_questions
+    default_root = "data/curriculum/test_audio_visual"
+
+
+@BENCHMARKS.register("micro_localise")
+class MicroLocalise(Micro):
+    """Which of two objects makes the sound, and where it is, see :mod:`avatar.data.micro_pair`."""
+
+    source = "avatar data synth --world curriculum"
+    num_records = STAGE_SPLITS["test_localise"].num_questions
+    default_root = "data/curriculum/test_localise"

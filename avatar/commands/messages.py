@@ -11,6 +11,7 @@ import torch
 
 from avatar.advantages import ADVANTAGES, SHAPES
 from avatar.benchmarks import BenchmarkData
+from avatar.chat import ChatClient
 from avatar.data.module import ShardData
 from avatar.data.plan import Phase
 from avatar.losses import Objective
@@ -25,6 +26,7 @@ from avatar.rollouts import ENGINES
 MODULES = (RLModule, SFTModule, EvaluationModule)
 DATA_MODULES = (ShardData, BenchmarkData)
 SECTIONS = {"model.objective": Objective, "model.replay": Replay, "model.policy.lora": LoRA}  # classes without a name
+NESTED = {"model.rewards.client": ChatClient}  # likewise, in a list
 MOVED = ("min_pixels", "max_pixels")  # from the policy to the data
 REGISTRIES: dict[str, Registry[Any]] = {
     "advantage": ADVANTAGES,
@@ -56,7 +58,8 @@ def names_for(key: str) -> list[str] | None:
 def argument_names() -> list[str]:
     """Every argument of every class that a config may name."""
     entries = [registry[name] for registry in REGISTRIES.values() for name in registry]
-    classes = [*MODULES, *DATA_MODULES, Policy, Reference, Perception, Phase, *SECTIONS.values(), *entries]
+    sections = [*SECTIONS.values(), *NESTED.values()]
+    classes = [*MODULES, *DATA_MODULES, Policy, Reference, Perception, Phase, *sections, *entries]
     found = {name for c in classes for name in inspect.signature(c).parameters}
     return sorted(found - {"self", "args", "kwargs"})
 
@@ -69,7 +72,7 @@ def explain(message: str, options: Iterable[str] = ()) -> str:
         options: Option strings of the command, to offer the nearest of.
     """
     key = _key(message)
-    if match := re.search(r"^\s*(?:- )?(unknown .*)$", message, re.MULTILINE):
+    if match := re.search(r"^\s*(?:- )?(unknown .*|--[\w.]+ is a section, .*)$", message, re.MULTILINE):
         return match[1]  # a nested parser has found it
     if match := re.search(r"^\s*(?:- )?--([\w.]+): (expected .*)$", message, re.MULTILINE):
         return f"--{key.split('.')[0]}.{match[1]}: {match[2]}"
@@ -87,8 +90,8 @@ def explain(message: str, options: Iterable[str] = ()) -> str:
         name = match[1].rsplit(".", 1)[-1]
         near = _moved(name) or did_you_mean(match[1], [option.removeprefix("--") for option in options])
         return f"unknown argument {match[1]!r}.{near}"
-    if match := re.search(r"Expected a dot import path string: (\S+)|No module named ['\"](\S+)['\"]", message):
-        return _unknown_class(key, match[1] or match[2])
+    if found := _no_class(key, message):
+        return found
     if match := re.search(r"following arguments are required: (\S+)", message):
         return f"--{match[1].split('.', 1)[-1]} is missing: give it, or --config FILE or --ckpt_path FILE that holds it"
     if match := re.search(
@@ -118,17 +121,39 @@ def _owners(name: str) -> str:
     return f" {' and '.join(owners)} {'has' if len(owners) == 1 else 'have'} it" if owners else ""
 
 
+def _no_class(key: str, message: str) -> str:
+    """What is wrong with the class that an argument names, or an empty string."""
+    if match := re.search(
+        r"class_path ['\"](\w+\.[\w.]+)['\"]:\s+(No module named .*|module .* has no attribute .*)", message
+    ):
+        near = did_you_mean(match[1].rsplit(".", 1)[-1], names_for(key) or [])
+        return f"unknown {_kind(key)} {match[1]!r}: {match[2].strip()}.{near} Is its folder on PYTHONPATH?"
+    if match := re.search(r"Import path (\S+) does not correspond to a subclass of (\w+)", message):
+        return f"unknown {_kind(key)} {match[1]!r}: it is there, but it is no {match[2]}"
+    if match := re.search(
+        r"(?:Expected a dot import path string|Unexpected import path format): (\S+)|No module named ['\"](\S+)['\"]",
+        message,
+    ):
+        return _unknown_class(key, match[1] or match[2])
+    return ""
+
+
 def _unknown_class(key: str, name: str) -> str:
     last = key.rsplit(".", 1)[-1]
-    for section, cls in SECTIONS.items():
+    for section, cls in {**SECTIONS, **NESTED}.items():
         if section.endswith(f".{last}"):
             fields = ", ".join(f"--{section}.{field}" for field in list(inspect.signature(cls).parameters)[:3])
             return f"--{section} is a section, got {name!r}: give {fields} ..."
     known = names_for(key)
-    kind = REGISTRIES[last].kind if last in REGISTRIES else f"{last} class"
     if known is None:
-        return f"unknown {kind}: {name!r}; give a class name or a full class_path"
-    return str(UnknownNameError(kind, name, known))
+        return f"unknown {_kind(key)}: {name!r}; give a class name or a full class_path"
+    return str(UnknownNameError(_kind(key), name, known))
+
+
+def _kind(key: str) -> str:
+    """What a class at this argument is called: ``reward``, ``optimizer class``."""
+    last = key.rsplit(".", 1)[-1]
+    return REGISTRIES[last].kind if last in REGISTRIES else f"{last} class"
 
 
 def _key(message: str) -> str:

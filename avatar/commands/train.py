@@ -29,7 +29,7 @@ from avatar.modules.logs import RunLogger
 from avatar.modules.saving import AtomicCheckpointIO, ConfigInCheckpoint, ExportModel, RunCheckpoint
 from avatar.types import Prompt
 
-WHOLE_CHECKPOINTS = ("auto", "ddp", "None")  # strategies that write one file; others have a way of their own
+WHOLE_CHECKPOINTS = ("auto", "ddp", "ddp_find_unused_parameters_true", "None")  # these write one file, others their own
 EVALUATING = ("validate", "test", "predict")
 # What the Trainer does unless a config says otherwise.
 TRAINER_DEFAULTS = {

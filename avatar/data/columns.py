@@ -143,19 +143,22 @@ class HashTable:
         names: All names, in order of position.
         total: How many.
         name_at: The name at a position.
+
+    Attributes:
+        hashes: [total] uint64, sorted.
     """
 
     def __init__(self, names: Iterable[str], total: int, name_at: Callable[[int], str]) -> None:
-        hashes = np.fromiter(map(_hash, names), np.uint64, total)
+        hashes = np.fromiter(map(hash_of, names), np.uint64, total)
         order = np.argsort(hashes, kind="stable")
-        self._hashes, self._order = hashes[order], order.astype(np.int32)
+        self.hashes, self._order = hashes[order], order.astype(np.int32)
         self._name_at = name_at
 
     def find(self, name: str) -> int | None:
         """The first position of ``name``."""
-        wanted = np.uint64(_hash(name))
-        for i in range(int(np.searchsorted(self._hashes, wanted)), len(self._hashes)):
-            if self._hashes[i] != wanted:
+        wanted = np.uint64(hash_of(name))
+        for i in range(int(np.searchsorted(self.hashes, wanted)), len(self.hashes)):
+            if self.hashes[i] != wanted:
                 break
             if self._name_at(position := int(self._order[i])) == name:
                 return position
@@ -163,7 +166,7 @@ class HashTable:
 
     def twice(self) -> tuple[int, int] | None:
         """Two positions of one name, if there are any."""
-        for i in np.flatnonzero(self._hashes[1:] == self._hashes[:-1]).tolist():
+        for i in np.flatnonzero(self.hashes[1:] == self.hashes[:-1]).tolist():
             later = int(self._order[i + 1])
             first = self.find(self._name_at(later))
             if first is not None and first != later:
@@ -171,5 +174,6 @@ class HashTable:
         return None
 
 
-def _hash(name: str) -> int:
+def hash_of(name: str) -> int:
+    """64 bits of it."""
     return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little")

@@ -10,6 +10,7 @@ from itertools import accumulate, combinations, islice
 from pathlib import Path
 
 from avatar.cache import ByteCache
+from avatar.data.hints import Overlay
 from avatar.data.index import Entry, ShardIndex
 from avatar.data.prepare import Swap, Task, prepare
 from avatar.data.prompts import PromptStyle
@@ -65,9 +66,15 @@ class PromptDataset:
         swap: Give each clip the ``audio`` or the ``video`` of the next clip in its folder: what a blind or deaf model
             would not notice.
         decoders: Processes to share with other datasets; None starts one of its own when it is needed.
+        hints: A file of hints that take the place of the records' own; ``auto`` for the ``hints.jsonl`` beside the
+            shards, if there is one; None for none.
+
+    Attributes:
+        overlays: The hints of each folder.
 
     Raises:
-        DataError: A folder or a shard is missing, empty or broken, or two folders hold records of one key.
+        DataError: A folder or a shard is missing, empty or broken, two folders hold records of one key, or hints cannot
+            be read.
     """
 
     def __init__(
@@ -78,9 +85,11 @@ class PromptDataset:
         cache_mb: int = 256,
         swap: Swap | None = None,
         decoders: Decoders | None = None,
+        hints: str | None = None,
     ) -> None:
         self.indexes = [ShardIndex(folder) for folder in folders]
         _check_keys(self.indexes)
+        self.overlays = [Overlay(index, hints) for index in self.indexes]
         self.style, self.rule, self.swap = style, rule, swap
         self.decoders = decoders or start_decoders(1, rule)
         self._ends = list(accumulate(len(index) for index in self.indexes))
@@ -163,7 +172,8 @@ class PromptDataset:
         index, entry = pending.index, pending.entry
         pending.held = self._clips.get(pending.sample) or {}
         other = index.next_sample(entry) if self.swap else None
-        task = Task(entry, self.style, self.rule, frozenset(pending.held), self.swap, other)
+        hints = self.overlays[self.indexes.index(index)].lines_of(entry.key)
+        task = Task(entry, self.style, self.rule, frozenset(pending.held), self.swap, other, hints)
         pending.ticket = self.decoders.submit(task)
 
     def _release(self, pending: Pending) -> None:

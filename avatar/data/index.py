@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
@@ -97,6 +98,11 @@ class ShardIndex:
     def keys(self) -> Iterator[str]:
         """Those of all questions, in order; no entries are made for them."""
         return self._columns.keys()
+
+    @property
+    def key_hashes(self) -> NDArray[np.uint64]:
+        """[questions], sorted: 64 bits of each key."""
+        return self._by_key.hashes
 
     def by_key(self, key: str) -> Entry:
         """The question called ``key``.

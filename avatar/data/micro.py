@@ -7,7 +7,7 @@ sound alone, ``flashes`` and ``color`` from the picture alone, ``more`` and ``su
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -31,6 +31,7 @@ SPLITS = {"chains": 600, "guesses": 300, "train": 160, "pool": 8, "dev": 40, "te
 FULL_CHAIN_SHARE = {"beeps": 0.12, "color": 0.12, "flashes": 0.08, "more": 0.03, "sum": 0.015}
 # Share of demonstrations in `guesses` that show the hint and keep the full chain, which keeps the skill alive.
 HINTED_SHARE = 0.15
+Slots = tuple[bool, ...]  # one a slot
 _QUESTIONS = {
     "beeps": "how many beeps ?",
     "color": "what color ?",
@@ -46,50 +47,87 @@ _HINTS = {
     "sum": "listen first , then look",
 }
 _OPTIONS = {"color": list(COLORS), "more": ["sound", "flash", "same"]}
-_NUMBERS = {"beeps": range(1, 5), "flashes": range(1, 5), "sum": range(2, 9)}
+ANSWERS = {"beeps": "1234", "flashes": "1234", "sum": "2345678", **_OPTIONS}  # what may be answered, by kind
 
 
 @dataclass(frozen=True)
-class Scene:
-    """What happens in a clip.
+class Thing:
+    """An object that flashes.
 
     Attributes:
         color: Key of ``COLORS``.
         shape: One of ``SHAPES``.
         flashes: One bool a slot.
-        beeps: One bool a slot.
-        seed: Of the noise, the motion and the pitch.
     """
 
     color: str
     shape: str
-    flashes: tuple[bool, ...]
-    beeps: tuple[bool, ...]
+    flashes: Slots
+
+
+@dataclass(frozen=True)
+class Scene(Thing):
+    """What happens in a clip: one object, and beeps.
+
+    Attributes:
+        beeps: One bool a slot.
+        seed: Of the noise, the motion and the pitch.
+    """
+
+    beeps: Slots
     seed: int
 
 
 def draw_scene(rng: Random) -> Scene:
     """A random scene: 1-4 flashes and, independently, 1-4 beeps, each count as likely."""
 
-    def slots() -> tuple[bool, ...]:
+    def slots() -> Slots:
         on = rng.sample(range(NUM_SLOTS), rng.randint(1, NUM_SLOTS))
         return tuple(i in on for i in range(NUM_SLOTS))
 
     return Scene(rng.choice(list(COLORS)), rng.choice(SHAPES), slots(), slots(), rng.getrandbits(32))
 
 
-def render_frames(scene: Scene) -> Tensor:
-    """[F, 3, H, W] uint8: the object drifts in one quadrant, bright in its flash slots, at 30 % otherwise."""
+def render_frames(scene: Scene, ground: Tensor | None = None) -> Tensor:
+    """[F, 3, H, W] uint8: the object drifts in one quadrant, bright in its flash slots, at 30 % otherwise.
+
+    Args:
+        scene: What happens.
+        ground: [F, 3, H, W] float32 to paint on, in place; None is an even grey.
+    """
     generator, start, drift, radius = _layout(scene)
+    frames = even_ground() if ground is None else ground
+    paint(frames, scene, start, drift, radius)
+    return noisy(frames, generator)
+
+
+def even_ground() -> Tensor:
+    """[F, 3, H, W] float32, dark grey all over."""
+    return torch.full((NUM_SLOTS * FRAMES_PER_SLOT, 3, SIZE, SIZE), 24.0)
+
+
+def paint(frames: Tensor, thing: Thing, start: Tensor, drift: Tensor, radius: float) -> None:
+    """Put an object into ``frames``, bright in its flash slots, at 30 % otherwise.
+
+    Args:
+        frames: [F, 3, H, W] float32, changed in place.
+        thing: The object.
+        start: [2], its middle in the first frame (y, x), in pixels.
+        drift: [2], how far it moves a frame, in pixels.
+        radius: In pixels.
+    """
     ys, xs = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")
-    color = torch.tensor(COLORS[scene.color], dtype=torch.float32)[:, None, None]
-    frames = torch.full((NUM_SLOTS * FRAMES_PER_SLOT, 3, SIZE, SIZE), 24.0)
+    color = torch.tensor(COLORS[thing.color], dtype=torch.float32)[:, None, None]
     for t in range(len(frames)):
         y, x = (start + t * drift).tolist()
-        inside = _inside(scene.shape, (ys - y).abs(), (xs - x).abs(), radius)
-        brightness = 1.0 if scene.flashes[t // FRAMES_PER_SLOT] else 0.3
+        inside = _inside(thing.shape, (ys - y).abs(), (xs - x).abs(), radius)
+        brightness = 1.0 if thing.flashes[t // FRAMES_PER_SLOT] else 0.3
         frames[t] = torch.where(inside, color * brightness, frames[t])
-    frames += 6 * torch.randn(frames.shape, generator=generator)
+
+
+def noisy(frames: Tensor, generator: torch.Generator) -> Tensor:
+    """[F, 3, H, W] uint8: ``frames`` under pixel noise."""
+    frames = frames + 6 * torch.randn(frames.shape, generator=generator)
     return frames.round().clamp(0, 255).to(torch.uint8)
 
 
@@ -111,14 +149,19 @@ def _inside(shape: str, dy: Tensor, dx: Tensor, radius: float) -> Tensor:
 
 def render_audio(scene: Scene) -> Tensor:
     """[A] float32: a tone of five harmonics in the middle of every beep slot, over light noise."""
-    generator = torch.Generator().manual_seed(scene.seed + 1)
+    return render_beeps(scene.beeps, scene.seed)
+
+
+def render_beeps(beeps: Slots, seed: int) -> Tensor:
+    """[A] float32: the sound of the scene of ``seed`` with these beeps."""
+    generator = torch.Generator().manual_seed(seed + 1)
     pitch = 400 + 1200 * torch.rand(1, generator=generator).item()
     t = torch.arange(SLOT_SAMPLES) / SAMPLE_RATE
     tone = sum(torch.sin(2 * math.pi * pitch * k * t) / k for k in range(1, 6))
     assert isinstance(tone, Tensor)
     envelope = torch.sin(math.pi * torch.arange(SLOT_SAMPLES) / SLOT_SAMPLES).clamp(max=0.5) * 2
     beep = 0.25 * tone * envelope * (t > 0.03) * (t < 0.22)
-    audio = torch.cat([beep if on else torch.zeros_like(beep) for on in scene.beeps])
+    audio = torch.cat([beep if on else torch.zeros_like(beep) for on in beeps])
     return (audio + 0.004 * torch.randn(audio.shape, generator=generator)).clamp(-1, 1)
 
 
@@ -162,15 +205,28 @@ def ask(scene: Scene, kind: str) -> Record:
     )
 
 
-def guess(record: Record, rng: Random) -> Record:
-    """The same question with a demonstration that mostly skips the chain and guesses, unless the hint is shown."""
+def guess(
+    record: Record,
+    rng: Random,
+    full_share: Mapping[str, float] = FULL_CHAIN_SHARE,
+    answers: Mapping[str, Sequence[str]] = ANSWERS,
+    word: str = "guess",
+) -> Record:
+    """The same question with a demonstration that mostly skips the chain and guesses, unless the hint is shown.
+
+    Args:
+        record: The question.
+        rng: Decides.
+        full_share: Share of demonstrations that keep the chain although no hint is shown, by kind.
+        answers: What may be guessed, by kind.
+        word: What stands in place of the chain.
+    """
     kind = record.metadata["kind"]
     if rng.random() < HINTED_SHARE:
         return replace(record, show_hint=True)
-    if rng.random() < FULL_CHAIN_SHARE[kind]:
+    if rng.random() < full_share[kind]:
         return record
-    answer = str(rng.choice(_OPTIONS[kind] if kind in _OPTIONS else list(_NUMBERS[kind])))
-    return replace(record, chain=render_chain(["guess"], answer))
+    return replace(record, chain=render_chain([word], rng.choice(answers[kind])))
 
 
 def video_labels(scene: Scene) -> list[int]:
@@ -183,8 +239,13 @@ def video_labels(scene: Scene) -> list[int]:
 
 def audio_labels(scene: Scene) -> list[int]:
     """Whether each 40 ms audio token lies in a beep slot."""
+    return beep_labels(scene.beeps)
+
+
+def beep_labels(beeps: Slots) -> list[int]:
+    """Whether each 40 ms audio token lies in one of the slots of ``beeps``."""
     num = NUM_SLOTS * SLOT_SAMPLES // 640
-    return [int(scene.beeps[int((i + 0.5) * 640 / SLOT_SAMPLES)]) for i in range(num)]
+    return [int(beeps[int((i + 0.5) * 640 / SLOT_SAMPLES)]) for i in range(num)]
 
 
 def draw_split(split: str, num_clips: int, seed: int) -> Iterator[tuple[str, Scene, list[Record]]]:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 from lightning.pytorch import LightningDataModule
+from rich.console import Console
+from rich.text import Text
 
 from avatar.data.dataset import PromptDataset, start_decoders
 from avatar.data.loader import PromptLoader
@@ -48,6 +50,8 @@ class ShardData(LightningDataModule):
         num_workers: Processes that decode ahead, at least one.
         prefetch: Prompts that each of them may be ahead.
         cache_mb: Bound of the store of decoded clips, in MB.
+        hints: A file of hints that take the place of the records' own; ``auto`` for the ``hints.jsonl`` that
+            ``avatar hints write`` puts beside the shards, if there is one; None for the records' own.
         on_error: ``skip`` records that cannot be read, count and name them at the end; or ``raise``.
         max_failed_share: Share of the records of a pass that may be skipped; beyond it the run stops.
     """
@@ -73,6 +77,7 @@ class ShardData(LightningDataModule):
         num_workers: int = 1,
         prefetch: int = 4,
         cache_mb: int = 256,
+        hints: str | None = "auto",
         on_error: str = "skip",
         max_failed_share: float = 0.05,
     ) -> None:
@@ -95,7 +100,7 @@ class ShardData(LightningDataModule):
             max_frames, fps, min_pixels, max_pixels, legacy_fps, max_audio_seconds, max_decoded_mb, time_limit
         )
         self.ahead, self.cache_mb = prefetch * num_workers, cache_mb
-        self.on_error, self.max_failed_share = on_error, max_failed_share
+        self.hints, self.on_error, self.max_failed_share = hints, on_error, max_failed_share
         self.decoders = start_decoders(num_workers, self.rule)
         self.skipped = Skipped()
 
@@ -104,6 +109,8 @@ class ShardData(LightningDataModule):
         self.seed = torch.initial_seed()
         if stage == "fit":
             self.train_dataset = self._dataset(*(source.path for phase in self.train for source in phase.sources))
+            if self.hints not in (None, "auto") and not sum(o.num_hinted for o in self.train_dataset.overlays):
+                raise ConfigError(f"data.hints: {self.hints} has no hint for any record that is trained on")
         if stage in ("fit", "validate") and self.val:
             self.val_dataset = self._dataset(self.val)
         if stage in ("test", "predict"):
@@ -114,7 +121,11 @@ class ShardData(LightningDataModule):
     def _dataset(self, *folders: str) -> PromptDataset:
         if not folders:
             raise ConfigError("there is no training data: give --data.train FOLDER")
-        return PromptDataset(folders, self.style, self.rule, self.cache_mb, decoders=self.decoders)
+        dataset = PromptDataset(folders, self.style, self.rule, self.cache_mb, None, self.decoders, self.hints)
+        if self.trainer is None or self.trainer.is_global_zero:
+            for note in dict.fromkeys(note for overlay in dataset.overlays for note in overlay.notes):
+                Console(stderr=True).print(Text(note), soft_wrap=True)
+        return dataset
 
     def train_dataloader(self) -> PromptLoader:
         """Shuffled batches, phase after phase; a new order each epoch."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
+from avatar.data.hints import read_hint
 from avatar.data.index import Entry
 from avatar.data.media import decode_medium
 from avatar.data.prompts import PromptStyle, to_prompt
@@ -32,6 +33,7 @@ class Task:
         held: Keys of clips that whoever asks has already: they come back as keys alone.
         swap: Give each clip the ``audio`` or the ``video`` of the same medium of ``other``.
         other: A record of another sample; None where nothing is swapped.
+        hints: Lines that may hold a hint in place of the record's own.
     """
 
     entry: Entry
@@ -40,6 +42,7 @@ class Task:
     held: frozenset[str] = frozenset()
     swap: Swap | None = None
     other: Entry | None = None
+    hints: tuple[Span, ...] = ()
 
 
 def prepare(task: Task) -> Prompt:
@@ -53,6 +56,8 @@ def prepare(task: Task) -> Prompt:
     record = parse_record(entry.record.read(), where)
     if record.key not in (None, entry.key):
         raise DataError(f"{where}: the record calls itself {record.key!r}; leave 'key' out, the member's name says it")
+    if hint := read_hint(task.hints, entry.key):
+        record = replace(record, hint=hint)
     files = _read(task, record)
     clips = tuple(_clip(task, record, medium, files) for medium in record.media)
     return to_prompt(record, entry.key, clips, task.style)

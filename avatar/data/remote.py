@@ -59,15 +59,26 @@ def size_of(url: str) -> int:
     Raises:
         DataError: See :func:`fetch`.
     """
-
-    def once() -> int | None:
-        system, path = _connect(url)
-        return sync(system.loop, _get, system, path, 0, 1)[1] if _is_http(url) else system.info(path)["size"]
-
-    size = _patiently(url, once)
+    size = _patiently(url, lambda: _size(url))
     if size is None:
         raise DataError(f"{url}: its server does not say how large it is; copy it to another store", "broken shard")
     return size
+
+
+def size_if_there(url: str) -> int | None:
+    """Bytes of a file; None if there is none, or none for us.
+
+    Raises:
+        DataError: See :func:`fetch`.
+    """
+
+    def once() -> int | None:
+        try:
+            return _size(url)
+        except (FileNotFoundError, PermissionError):  # as in read_if_there
+            return None
+
+    return _patiently(url, once)
 
 
 def read_if_there(url: str, limit: int) -> bytes | None:
@@ -131,6 +142,11 @@ class RangedFile(io.RawIOBase):
         buffer[: len(payload)] = payload
         self._at += len(payload)
         return len(payload)
+
+
+def _size(url: str) -> int | None:
+    system, path = _connect(url)
+    return sync(system.loop, _get, system, path, 0, 1)[1] if _is_http(url) else system.info(path)["size"]
 
 
 def _is_http(url: str) -> bool:

@@ -12,7 +12,7 @@ from avatar.answers import gold_answer
 from avatar.errors import DataError
 from avatar.types import Message
 
-PROBLEM_TYPES = ("number", "choice", "exact", "ocr", "free")
+PROBLEM_TYPES = ("number", "choice", "exact", "ocr", "free", "location")
 MEDIA_KINDS = ("video", "image", "audio")
 ROLES = ("system", "user", "assistant")
 MOST_SECONDS = 1e9
@@ -64,7 +64,7 @@ class Record:
     Attributes:
         question: The text to ask; the media are shown before it. Empty where ``messages`` are given.
         answer: Gold answer, see :mod:`avatar.answers`.
-        problem_type: ``number``, ``choice``, ``exact``, ``ocr`` or ``free``.
+        problem_type: ``number``, ``choice``, ``exact``, ``ocr``, ``free`` or ``location``.
         media: What to show, in order.
         options: Option texts without letters; needed for ``choice``.
         use_audio_in_video: Play the videos' own sound, interleaved with their frames.
@@ -199,8 +199,17 @@ def _check_texts(record: Record, where: str) -> None:
     """What is asked must not hold the tokens that a chat or a clip is written in."""
     parts = [p for m in record.messages if isinstance(m, dict) for p in _texts(m.get("content"))]
     for text in (record.question, record.hint or "", *record.options, *parts):
-        if found := _SPECIAL.search(text):
-            raise DataError(f"{where}: the text holds {found[0]!r}, a token with a meaning of its own; take it out")
+        check_text(text, where)
+
+
+def check_text(text: str, where: str) -> None:
+    """See that a text that is shown holds no special token.
+
+    Raises:
+        DataError: It does.
+    """
+    if found := _SPECIAL.search(text):
+        raise DataError(f"{where}: the text holds {found[0]!r}, a token with a meaning of its own; take it out")
 
 
 def _texts(content: Any) -> list[str]:

@@ -141,15 +141,26 @@ def size_of(location: str) -> int:
     return size
 
 
-def open_seekable(location: str) -> BinaryIO:
-    """A file to read and seek in; of a remote one only the blocks that are read come over the network.
+def size_if_there(location: str) -> int | None:
+    """Bytes of a file; None if there is none.
+
+    Raises:
+        DataError: It is no file, or cannot be reached.
+    """
+    if is_remote(location):
+        return remote.size_if_there(location)
+    return size_of(location) if _local(location).exists() else None
+
+
+def open_seekable(location: str, block: int = remote.BLOCK) -> BinaryIO:
+    """A file to read and seek in; of a remote one only blocks of so many bytes that are read come over the network.
 
     Raises:
         DataError: See :func:`size_of`; reading may raise it too.
     """
     size = size_of(location)
     if is_remote(location):
-        return cast(BinaryIO, io.BufferedReader(remote.RangedFile(location, size), remote.BLOCK))
+        return cast(BinaryIO, io.BufferedReader(remote.RangedFile(location, size), block))
     try:
         return _local(location).open("rb")
     except OSError as error:

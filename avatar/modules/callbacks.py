@@ -12,11 +12,12 @@ from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from avatar.modules.logs import RunLogger, StepLines, is_due
 from avatar.modules.rl import RLModule
 from avatar.modules.rollout import Rollout
-from avatar.types import Completion
+from avatar.types import Completion, Prompt
 
 
 class RunProgress(RichProgressBar):
@@ -127,14 +128,16 @@ class SampleCompletions(Callback):
 
 
 def completion_rows(rollout: Rollout) -> list[dict[str, Any]]:
-    """One plain row a fresh completion: prompt, text, each reward, their sum, advantage, length, finished, hinted."""
+    """One plain row a fresh completion: what was asked, text, each reward, their sum, advantage, length and so on.
+
+    A reward that was not valid is None, so that every line is JSON.
+    """
     experience = rollout.experience
     return [
         {
-            "prompt": rollout.posed.prompts[int(experience.prompt[i])].key,
-            "gold": rollout.posed.prompts[int(experience.prompt[i])].answer,
+            **_asked(rollout.posed.prompts[int(experience.prompt[i])]),
             "completion": completion.text,
-            **{f"reward/{name}": round(float(part[i]), 6) for name, part in rollout.parts.items()},
+            **{f"reward/{name}": _plain(part[i]) for name, part in rollout.parts.items()},
             "reward": round(float(experience.rewards[i]), 6),
             "advantage": round(float(rollout.estimates[i]), 6),
             "length": len(completion.ids),
@@ -144,6 +147,24 @@ def completion_rows(rollout: Rollout) -> list[dict[str, Any]]:
         }
         for i, completion in enumerate(rollout.completions)
     ]
+
+
+def _asked(prompt: Prompt) -> dict[str, Any]:
+    """All that a reward needs to know of a prompt but its clips."""
+    said = [message["content"] for message in prompt.messages if message["role"] == "user"]
+    parts = said[-1] if said else ""
+    texts = [parts] if isinstance(parts, str) else [part["text"] for part in parts if part["type"] == "text"]
+    return {
+        "prompt": prompt.key,
+        "question": "\n".join(texts),
+        "gold": prompt.answer,
+        "problem_type": prompt.problem_type,
+        "options": list(prompt.options),
+    }
+
+
+def _plain(value: Tensor) -> float | None:
+    return None if value.isnan() else round(float(value), 6)
 
 
 def _drawn(completion: Completion) -> dict[str, Any]:
@@ -165,5 +186,5 @@ def completion_table(rows: list[dict[str, Any]], step: int) -> Table:
         table.add_column(name.removeprefix("reward/"), justify="right")
     for row in rows:
         texts = [str(row[name]).replace("[", r"\[") for name in ("prompt", "gold", "completion")]
-        table.add_row(*texts, *(f"{row[name]:.2f}" for name in numbers))
+        table.add_row(*texts, *("" if row[name] is None else f"{row[name]:.2f}" for name in numbers))
     return table

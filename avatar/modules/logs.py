@@ -113,8 +113,8 @@ class StepLines:
         if keep_until is None:
             set_aside(path)
         elif path.exists():
-            whole = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
-            replace_text(path, "".join(line for line in whole if json.loads(line)["step"] <= keep_until))
+            whole = path.read_text(encoding="utf-8").split("\n")[:-1]  # and not at the line separators of a completion
+            replace_text(path, "".join(f"{line}\n" for line in whole if json.loads(line)["step"] <= keep_until))
 
     def write(self, objects: Iterable[dict[str, Any]]) -> None:
         """Append and flush."""

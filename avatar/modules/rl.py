@@ -28,7 +28,7 @@ from avatar.modules.reference import Reference
 from avatar.modules.rollout import Rollout, hint_metrics, replay_metrics, rollout_metrics, visits_of
 from avatar.modules.steps import check_finite, of_all_ranks, part_norms, step_seed, zero_loss
 from avatar.replay import HintTrigger, Memory, Replay, Visit
-from avatar.rewards import Accuracy, Format, Reward, score
+from avatar.rewards import Accuracy, Format, Reward, rehearse, score
 from avatar.rollouts import HFEngine, RolloutEngine
 from avatar.types import Completion, Experience, Prompt, Sampling, join_rows, pad_rows
 
@@ -134,10 +134,9 @@ class RLModule(EvaluationModule):
         """Call every reward on two empty completions, so that one that cannot work is told before a model is loaded.
 
         Raises:
-            ConfigError: A reward gives another number of scores than completions, or a NaN.
+            ConfigError: See :func:`avatar.rewards.rehearse`.
         """
-        empty = Completion(torch.tensor([0]), torch.zeros(1), "", finished=True)
-        score(self.rewards, [prompt], [empty, empty], torch.zeros(2, dtype=torch.long))
+        rehearse(self.rewards, prompt)
 
     # -- one step ----------------------------------------------------------------------------------------------------
 
@@ -202,16 +201,15 @@ class RLModule(EvaluationModule):
     ) -> tuple[Experience, dict[str, Tensor], Tensor]:
         """The fresh experience, each reward by name, and [N] whether anything but the format was rewarded."""
         with self._clock("reward"):
-            scored, parts = score(self.rewards, prompts, completions, index)
+            scored = score(self.rewards, prompts, completions, index)
         valid = scored.valid
         if self.mask_truncated:
             valid = valid & torch.tensor([c.finished for c in completions])
-        earning = [r.weight * parts[r.name] for r in self.rewards if r.earns]
-        earned = sum(earning, torch.zeros(len(completions))) > 0
         keys = [(prompts[i].key, c.hinted) for i, c in zip(index.tolist(), completions, strict=True)]
         past = torch.tensor([self.memory.tracker.reference_score(*key) for key in keys])
         tensors = (index, scored.rewards, valid, past.float())
-        return Experience.from_completions(completions, *(t.to(self.device) for t in tensors)), parts, earned
+        experience = Experience.from_completions(completions, *(t.to(self.device) for t in tensors))
+        return experience, scored.parts, scored.earned
 
     def _replay(self, batch: list[Prompt], posed: Posed, fresh: Experience, step: int) -> tuple[float, Placed, int]:
         """Weight of the replayed part, what is replayed, and for how many prompts it was wanted."""

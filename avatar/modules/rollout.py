@@ -29,7 +29,7 @@ class Rollout:
         entries: The replayed ones.
         unreadable: Why prompts of stored completions could not be had again, by key.
         experience: N completions, the fresh ones first.
-        parts: Of each reward, by name, for the fresh ones.
+        parts: Of each reward, by ``name`` and ``name/part``, for the fresh ones; NaN where it was not valid.
         earned: [fresh] bool, whether a reward other than for the format was given.
         estimates: [N], the advantage of each completion.
         advantages: [N, T], of each token.
@@ -115,7 +115,7 @@ def rollout_metrics(rollout: Rollout, prefixes: Sequence[Prefix], media_ids: dic
     return {
         **({"reward/mean": _mean(rewards[valid])} if valid.any() else {}),
         "reward/std": float(rewards[valid].std()) if valid.sum() > 1 else 0.0,
-        **{f"reward/{name}": float(part.mean()) for name, part in rollout.parts.items()},
+        **_part_means(rollout.parts),
         "reward/invalid_share": float((~valid).float().mean()),
         "advantage/zero_spread_share": sum(same) / len(same),
         "advantage/abs_mean": _mean(rollout.estimates[:num].abs()),
@@ -124,6 +124,12 @@ def rollout_metrics(rollout: Rollout, prefixes: Sequence[Prefix], media_ids: dic
         "tokens/prompt": sum(len(p.ids) for p in posed) / len(posed),
         **tokens,
     }
+
+
+def _part_means(parts: dict[str, Tensor]) -> dict[str, float]:
+    """Mean of each part over the completions that it could be given to; a part that none got is left out."""
+    given = {name: part[~part.isnan()] for name, part in parts.items()}
+    return {f"reward/{name}": float(part.mean()) for name, part in given.items() if len(part)}
 
 
 def hint_metrics(rollout: Rollout) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +99,24 @@ def _validates_now(trainer: Trainer) -> bool:
     return bool(loop.epoch_loop._should_check_val_fx(loop._data_fetcher)) if loop._data_fetcher else False
 
 
+def replace_folder(new: Path, place: Path) -> None:
+    """Rename the folder ``new`` to ``place``; what lay there goes.
+
+    A kill between the two renames leaves nothing at ``place``, and never a part of something.
+    """
+    former = place.with_name(place.name + ".former")
+    shutil.rmtree(former, ignore_errors=True)
+    if place.exists():
+        place.rename(former)
+    new.rename(place)
+    shutil.rmtree(former, ignore_errors=True)
+
+
 class ExportModel(Callback):
-    """At the end of a run, write the policy to ``model/`` in the run folder, for transformers and the next stage."""
+    """At the end of a run, write the policy to ``model/`` in the run folder, for transformers and the next stage.
+
+    It is written beside its place and then renamed, so that ``model/`` is whole or not there.
+    """
 
     @rank_zero_only
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -107,8 +124,11 @@ class ExportModel(Callback):
         if trainer.fast_dev_run or trainer.interrupted:
             return
         folder = Path(trainer.default_root_dir) / "model"
+        partial = folder.with_name("model.partial")
+        shutil.rmtree(partial, ignore_errors=True)
         with torch.no_grad():
-            pl_module.policy.adapter.save_pretrained(folder)  # type: ignore[union-attr, operator]
+            pl_module.policy.adapter.save_pretrained(partial)  # type: ignore[union-attr, operator]
+        replace_folder(partial, folder)
         rank_zero_info(f"Model written to {folder}")
 
 

@@ -1,7 +1,25 @@
 """Rewards, by the name that users type."""
 
-from avatar.rewards.accuracy import Accuracy, is_correct
-from avatar.rewards.base import REWARDS, Reward, Scored, score
+from avatar.rewards.accuracy import Accuracy, accuracy
+from avatar.rewards.base import REWARDS, Reward, Score, Scored, leaves_of, rehearse, score
+from avatar.rewards.consistency import SelfConsistency
 from avatar.rewards.format import Format, is_well_formed
+from avatar.rewards.judge import Judge
+from avatar.rewards.weighted import Weighted
 
-__all__ = ["REWARDS", "Accuracy", "Format", "Reward", "Scored", "is_correct", "is_well_formed", "score"]
+__all__ = [
+    "REWARDS",
+    "Accuracy",
+    "Format",
+    "Judge",
+    "Reward",
+    "Score",
+    "Scored",
+    "SelfConsistency",
+    "Weighted",
+    "accuracy",
+    "is_well_formed",
+    "leaves_of",
+    "rehearse",
+    "score",
+]

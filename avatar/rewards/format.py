@@ -28,12 +28,13 @@ class Format(Reward):
     Args:
         weight: Share of this reward in the sum.
         penalty: What a malformed completion gets; the release gives 0, the paper -1.
+        label: Another name than ``format``.
     """
 
     earns = False
 
-    def __init__(self, weight: float = 1.0, penalty: float = 0.0) -> None:
-        super().__init__(weight)
+    def __init__(self, weight: float = 1.0, penalty: float = 0.0, label: str | None = None) -> None:
+        super().__init__(weight, label)
         self.penalty = penalty
 
     def __call__(self, prompts: Sequence[Prompt], completions: Sequence[Completion], group: Tensor) -> Scored:

@@ -5,6 +5,9 @@ from avatar.types import Prompt
 
 COLOR = Prompt("c", [], (), "blue", "choice", ("red", "green", "blue"))
 COUNT = Prompt("n", [], (), "3", "number")
+SIGN = Prompt("s", [], (), "Mind the gap", "ocr")
+TOLD = Prompt("t", [], (), "dog", "free")
+PLACES = Prompt("p", [], (), "Left: cat | Right: dog", "location")
 
 
 @pytest.mark.parametrize(
@@ -19,11 +22,17 @@ COUNT = Prompt("n", [], (), "3", "number")
         ("<answer>3.0</answer>", COUNT, 1, "3", "strict"),
         ("<answer>4</answer>", COUNT, 0, "4", "strict"),
         ("three of them, <answer></answer>", COUNT, 0, "", "unparsed"),
+        ("<answer>Mind a gap</answer>", SIGN, 2 / 3, "Mind a gap", "strict"),  # one word of three
+        ("<answer>Dog!</answer>", TOLD, 1, "Dog!", "strict"),
+        ("<answer>...</answer>", TOLD, 0, "", "unparsed"),
+        ("<answer>Right: dog | Left: Cat</answer>", PLACES, 1, "left: cat | right: dog", "strict"),
+        ("The cat is left: cat | right: dog", PLACES, 0, "right: dog | the cat is left: cat", "strict"),
+        ("<answer>left: cat | left: dog</answer>", PLACES, 0, "", "unparsed"),
     ],
 )
 def test_a_reply_is_graded_and_never_guessed(output, prompt, score, parsed, how):
     grade = grade_answer(output, prompt)
-    assert (grade.score, grade.parsed, grade.how) == (score, parsed, how)
+    assert (grade.score, grade.parsed, grade.how) == (pytest.approx(score), parsed, how)
 
 
 @pytest.mark.parametrize("name", list(BENCHMARKS))
@@ -38,7 +47,7 @@ def test_every_benchmark_says_what_it_is(name):
 
 @pytest.mark.parametrize("name", list(BENCHMARKS))
 def test_an_empty_reply_earns_nothing_anywhere(name):
-    for prompt in (COLOR, COUNT):
+    for prompt in (COLOR, COUNT, SIGN, TOLD, PLACES):
         assert BENCHMARKS[name]().grade("", prompt).score == 0
 
 

@@ -396,7 +396,7 @@ def test_a_record_without_a_clip_in_between_does_not_shift_the_others(make_tar, 
 
 @pytest.mark.parametrize("buckets", [1, 3])
 def test_keys_that_share_a_hash_are_told_apart(shards, make_tar, record, monkeypatch, buckets):
-    monkeypatch.setattr(columns_module, "_hash", lambda name: sum(name.encode()) % buckets)
+    monkeypatch.setattr(columns_module, "hash_of", lambda name: sum(name.encode()) % buckets)
     index = ShardIndex(shards)
     assert [index.by_key(key).key for key in index.keys()] == list(index.keys())  # noqa: SIM118
     assert "train-000000" not in index

@@ -96,7 +96,7 @@ def records(draw):
         fields["question"] = draw(st.text(min_size=1))
     else:
         fields["messages"] = draw(chats([medium.kind for medium in fields["media"]]))
-    fields["answer"] = "2" if fields["problem_type"] == "number" else "b"
+    fields["answer"] = {"number": "2", "location": "left: b"}.get(fields["problem_type"], "b")
     if fields["problem_type"] == "choice":
         fields["options"] = ["é", "x" * 9, *draw(st.lists(st.text(), max_size=3))]
     return Record(**fields)
@@ -165,7 +165,7 @@ def test_a_record_that_is_read_already_is_checked_alike():
         (b'{"answer": "2", "messages": []}', "field 'question' is missing; give it, or 'messages'"),
         (b'{"question": "q"}', "field 'answer' is missing"),
         (raw(qestion="q"), "unknown field 'qestion'; known: key, question, messages, answer"),
-        (raw(problem_type="mcq"), "problem_type 'mcq' is none of number, choice, exact, ocr, free"),
+        (raw(problem_type="mcq"), "problem_type 'mcq' is none of number, choice, exact, ocr, free, location"),
         (raw(messages=[{"role": "user", "content": "q"}]), "'question' and 'messages' are both given"),
     ],
 )
@@ -278,6 +278,9 @@ def test_fields_that_are_no_json_are_refused_by_name():
         {"problem_type": "ocr", "answer": " "},
         {"problem_type": "free", "answer": ""},
         {"problem_type": "free", "answer": "<answer>a</answer><answer>b</answer>"},
+        {"problem_type": "free", "answer": "?!"},
+        {"problem_type": "location", "answer": "cyclist"},
+        {"problem_type": "location", "answer": "left: a | left: b"},
         {"problem_type": "choice", "answer": "A"},  # no options at all
         {"problem_type": "choice", "answer": "C", "options": ["red", "blue"]},
         {"problem_type": "choice", "answer": "green", "options": ["red", "blue"]},

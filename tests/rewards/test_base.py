@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from avatar.errors import ConfigError
-from avatar.rewards import Accuracy, Format, Reward, Scored, score
+from avatar.rewards import Accuracy, Format, Reward, Scored, SelfConsistency, Weighted, rehearse, score
 from avatar.types import Completion, Prompt
 
 PROMPTS = [Prompt("a", [], (), "3", "number"), Prompt("b", [], (), "B", "choice", ("red", "green"))]
@@ -16,13 +16,14 @@ numbers = st.floats(-10, 10, width=32)
 class Table(Reward):
     """Gives what it was told to."""
 
-    def __init__(self, rewards, valid=None, weight=1.0):
-        super().__init__(weight)
+    def __init__(self, rewards, valid=None, weight=1.0, label=None, parts=None, earns=True):
+        super().__init__(weight, label)
+        self.parts, self.earns = parts or {}, earns
         self.rewards = torch.as_tensor(rewards)
         self.valid = torch.ones(len(rewards), dtype=torch.bool) if valid is None else torch.as_tensor(valid)
 
     def __call__(self, prompts, completions, group):
-        return Scored(self.rewards, self.valid)
+        return Scored(self.rewards, self.valid, self.parts)
 
 
 class Other(Table):
@@ -38,8 +39,7 @@ def written(num, text=""):
 
 
 def total(*rewards, num=3):
-    scored, _ = score(rewards, PROMPTS, written(num), torch.arange(num) % 2)
-    return scored
+    return score(rewards, PROMPTS, written(num), torch.arange(num) % 2)
 
 
 def test_the_total_is_the_weighted_sum():
@@ -52,16 +52,20 @@ def test_one_reward_of_weight_one_is_itself():
     assert total(Table([1.0, -2.0, 0.5])).rewards.tolist() == [1.0, -2.0, 0.5]
 
 
-def test_a_reward_of_weight_zero_is_shown_but_does_not_count():
-    scored, parts = score([Table([1.0, 2.0]), Other([5.0, 7.0], weight=0.0)], PROMPTS, written(2), torch.tensor([0, 1]))
+def test_a_reward_of_weight_zero_is_shown_but_neither_counts_nor_makes_anything_invalid():
+    scored = total(Table([1.0, 2.0]), Other([5.0, 7.0], [True, False], weight=0.0), num=2)
     assert scored.rewards.tolist() == [1.0, 2.0]
-    assert parts["other"].tolist() == [5.0, 7.0]
+    assert scored.valid.tolist() == [True, True]
+    assert scored.parts["other"][0] == 5.0
+    assert scored.parts["other"][1].isnan()
 
 
 def test_the_parts_are_by_name_without_their_weights():
     rewards = [Table([1.0, 0.0], weight=0.5), Other([3.0, 4.0], weight=-2.0)]
-    _, parts = score(rewards, PROMPTS, written(2), torch.tensor([0, 1]))
-    assert {k: v.tolist() for k, v in parts.items()} == {"table": [1.0, 0.0], "other": [3.0, 4.0]}
+    assert {k: v.tolist() for k, v in total(*rewards, num=2).parts.items()} == {
+        "table": [1.0, 0.0],
+        "other": [3.0, 4.0],
+    }
 
 
 def test_a_completion_is_valid_where_every_reward_could_be_given():
@@ -99,7 +103,7 @@ def test_the_total_is_that_of_a_plain_loop_over_completions(table, weights):
     for i in range(num):
         expected = sum(w * r[i] for r, v, w in zip(values, valid, weights, strict=True) if v[i])
         assert scored.rewards[i].item() == pytest.approx(expected, abs=1e-5)
-        assert scored.valid[i].item() == all(v[i] for v in valid)
+        assert scored.valid[i].item() == all(v[i] for v, w in zip(valid, weights, strict=True) if w)
     torch.testing.assert_close(total(*reversed(rewards), num=num).rewards, scored.rewards)
 
 
@@ -160,10 +164,99 @@ def test_a_batch_without_any_valid_reward_is_all_invalid():
     assert scored.valid.tolist() == [False, False, False]
 
 
+def test_a_label_lets_two_rewards_of_one_class_in():
+    scored = total(Table([1.0, 2.0], label="first"), Table([3.0, 5.0], weight=2.0, label="second-2"), num=2)
+    assert list(scored.parts) == ["first", "second-2"]
+    assert scored.rewards.tolist() == [7.0, 12.0]  # 1 + 2 * 3, 2 + 2 * 5
+    with pytest.raises(ConfigError, match="two rewards are called 'same'; give one of them another name: label: same2"):
+        total(Table([1.0], label="same"), Other([1.0], label="same"), num=1)
+    with pytest.raises(ConfigError, match="two rewards are called 'other'"):
+        total(Table([1.0], label="other"), Other([1.0]), num=1)
+
+
+@pytest.mark.parametrize("label", ["", "a/b", "Two words", "ÄH", "-x", "a\n"])
+def test_a_label_that_makes_no_column_is_refused(label):
+    with pytest.raises(ConfigError, match="label of a reward must be small letters"):
+        Table([1.0], label=label)
+
+
+@pytest.mark.parametrize("name", ["mean", "std", "invalid_share"])
+def test_a_reward_may_not_take_the_column_of_the_sum(name):
+    with pytest.raises(ConfigError, match=f"like the column reward/{name} of the sum; give it a label"):
+        total(Table([1.0], label=name), num=1)
+
+
+@pytest.mark.parametrize("weight", [math.nan, math.inf])
+def test_a_weight_is_a_number(weight):
+    with pytest.raises(ConfigError, match="weight of a reward must be a finite number"):
+        Table([1.0], weight=weight)
+
+
+def test_finer_figures_stand_beside_their_reward_and_are_nan_where_it_is_not_valid():
+    finer = {"sound": torch.tensor([0.25, 9.0, math.nan]), "count": torch.tensor([1, 2, 3])}
+    parts = total(Table([1.0, math.nan, 0.5], [True, False, True], parts=finer), Other([1.0, 2.0, 3.0])).parts
+    assert list(parts) == ["table", "table/sound", "table/count", "other"]
+    wanted = {"table": [1, math.nan, 0.5], "table/sound": [0.25, math.nan, math.nan], "table/count": [1, math.nan, 3]}
+    for name, values in wanted.items():
+        torch.testing.assert_close(parts[name], torch.tensor(values, dtype=torch.float32), equal_nan=True)
+    assert parts["other"].tolist() == [1.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize("part", [torch.zeros(2), torch.zeros(3, 1), torch.tensor([0.0, math.inf, 0.0])])
+def test_a_finer_figure_that_fits_no_column_is_refused(part):
+    with pytest.raises(ConfigError, match=r"part 'sound' of reward 'table' must be \[N\] for N = 3, finite or NaN"):
+        total(Table([1.0, 1.0, 1.0], parts={"sound": part}))
+
+
+def test_valid_marks_are_true_or_false():
+    with pytest.raises(ConfigError, match="must return valid as bool"):
+        total(Table([1.0, 1.0, 1.0], torch.ones(3)))
+
+
+def test_only_what_looks_at_the_answer_counts_as_earned():
+    form = Table([1.0, 1.0, 1.0, 1.0], earns=False)
+    # 2 * 1 - 1 = 1, 2 * 1 - 2 = 0, an answer that could not be judged, 0 of a negative
+    answer = Other([1.0, 1.0, math.nan, 0.0], [True, True, False, True], weight=2.0)
+    less = Third([1.0, 2.0, 0.0, 1.0], weight=-1.0)
+    assert total(form, answer, less, num=4).earned.tolist() == [True, False, False, False]
+    assert total(form, num=4).earned.tolist() == [False] * 4
+
+
+# -- the rehearsal -----------------------------------------------------------------------------------------------------
+
+
+class Needy(Table):
+    def __init__(self, **kwargs):
+        super().__init__([0.0, 0.0], **kwargs)
+
+    def check(self, prompt):
+        raise ConfigError(f"no server for {prompt.key}")
+
+
+def test_the_rehearsal_asks_every_leaf_what_it_needs_before_any_scores():
+    with pytest.raises(ConfigError, match="no server for a"):
+        rehearse([Table([1.0]), Weighted([Other([0.0, 0.0]), Needy()])], PROMPTS[0])  # Table gives one of two
+
+
+def test_the_rehearsal_scores_two_empty_completions_of_one_group():
+    seen = []
+
+    class Watching(Table):
+        def __call__(self, prompts, completions, group):
+            seen.append((prompts, [(c.text, c.finished) for c in completions], group.tolist()))
+            return super().__call__(prompts, completions, group)
+
+    rehearse([Watching([0.0, 0.0])], PROMPTS[1])
+    assert seen == [([PROMPTS[1]], [("", True), ("", True)], [0, 0])]
+    rehearse([Format(), Accuracy(), SelfConsistency()], PROMPTS[0])
+    with pytest.raises(ConfigError, match="for N = 2"):
+        rehearse([Table([1.0])], PROMPTS[0])
+
+
 def test_the_shipped_rewards_add_up_over_two_groups():
     texts = ["<think>x</think><answer>3</answer>", "3", "<think>x</think><answer>A</answer>", "no"]
     completions = [written(1, t)[0] for t in texts]
-    scored, parts = score([Format(0.5), Accuracy(0.5)], PROMPTS, completions, torch.tensor([0, 0, 1, 1]))
-    assert parts["format"].tolist() == [1.0, 0.0, 1.0, 0.0]
-    assert parts["accuracy"].tolist() == [1.0, 1.0, 0.0, 0.0]
+    scored = score([Format(0.5), Accuracy(0.5)], PROMPTS, completions, torch.tensor([0, 0, 1, 1]))
+    assert scored.parts["format"].tolist() == [1.0, 0.0, 1.0, 0.0]
+    assert scored.parts["accuracy"].tolist() == [1.0, 1.0, 0.0, 0.0]
     assert scored.rewards.tolist() == [1.0, 0.5, 0.5, 0.0]  # stage 1 of the paper: half and half

@@ -10,12 +10,14 @@ from jsonargparse import ArgumentParser
 from avatar.commands.bench.data import DataOptions, bench_data
 from avatar.commands.bench.options import StepOptions
 from avatar.commands.bench.replay import ReplayOptions, bench_replay
+from avatar.commands.bench.rewards import RewardOptions, bench_rewards
 from avatar.commands.bench.step import bench_step
 
 # name: (its options, what is called with them)
 BENCHES: dict[str, tuple[type, Callable[[Any], None]]] = {
     "data": (DataOptions, bench_data),
     "replay": (ReplayOptions, bench_replay),
+    "rewards": (RewardOptions, bench_rewards),
     "step": (StepOptions, bench_step),
 }
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from avatar.commands.data.sheet import Sheet
+from avatar.data.hints import Overlay
 from avatar.data.index import ShardIndex
 from avatar.data.inspect import Look, Shown, look_at, pick
 from avatar.data.pack.manifest import read_manifest
@@ -50,6 +51,8 @@ def inspect(
         print_summary(console, folder, manifest)
     console.print(Text(title, "bold"), soft_wrap=True)  # above it: a title is wrapped to the width of its table
     console.print(table)
+    for told in Overlay(index, "auto").notes:
+        console.print(Text(told), soft_wrap=True)
     note = sheet.save(Path(out))
     console.print(Text(f"contact sheet: {out}{f' ({note})' if note else ''}"), soft_wrap=True)
     return 0

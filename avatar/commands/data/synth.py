@@ -5,30 +5,71 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.progress import Progress
 
-from avatar.data.micro import KINDS, SPLITS, Scene, draw_split, language, render_mp4
+from avatar.data.micro import SPLITS, draw_split, language, render_mp4
+from avatar.data.micro_stages import STAGE_SPLITS, draw_stage_split, render_stage_mp4, stage_language
 from avatar.data.schema import Record
 from avatar.data.shards import write_shards
 from avatar.errors import ConfigError
 from avatar.models.tiny import write_tiny_model
 
 
-def synth(out: str = "data/micro", seed: int = 0, scale: float = 1.0, overwrite: bool = False) -> None:
-    """Write the micro-world: shards of every split, and the tiny model that speaks its language.
+@dataclass(frozen=True)
+class World:
+    """What can be drawn.
+
+    Attributes:
+        manifest: Its name and version; data of another one is not taken for it.
+        splits: Number of clips, by split.
+        draw: (key, scene, questions) of the first clips of a split, from its name, their number and a seed.
+        render: A scene as an MP4 file.
+        language: Sentences for the tokenizer of the tiny model.
+    """
+
+    manifest: dict[str, int]
+    splits: dict[str, int]
+    draw: Callable[[str, int, int], Iterator[tuple[str, Any, list[Record]]]]
+    render: Callable[[Any], bytes]
+    language: Callable[[], Iterator[str]]
+
+
+WORLDS = {
+    "demo": World({"micro-world": 3}, SPLITS, draw_split, render_mp4, language),
+    "curriculum": World(
+        {"curriculum-world": 1},
+        {name: split.clips for name, split in STAGE_SPLITS.items()},
+        draw_stage_split,
+        render_stage_mp4,
+        stage_language,
+    ),
+}
+
+
+def synth(
+    out: str = "data/micro",
+    seed: int = 0,
+    scale: float = 1.0,
+    overwrite: bool = False,
+    world: Literal["demo", "curriculum"] = "demo",
+) -> None:
+    """Write a micro-world: shards of every split, and the tiny model that speaks its language.
 
     Args:
         out: Folder to write to.
         seed: The same seed gives the same clips, questions and weights.
         scale: Share of the clips of each split to write; below 1 for a quick look.
         overwrite: Replace another micro-world that lies there.
+        world: ``demo`` is what ``avatar demo`` trains on, ``curriculum`` what the four stages do.
     """
-    folder, wanted = Path(out), {"micro-world": 3, "seed": seed, "scale": scale}
+    chosen = WORLDS[world]
+    folder, wanted = Path(out), {**chosen.manifest, "seed": seed, "scale": scale}
     manifest = folder / "manifest.json"
     if not overwrite and manifest.exists() and json.loads(manifest.read_text()) == wanted:
         print(f"{folder} holds this micro-world already")
@@ -38,31 +79,51 @@ def synth(out: str = "data/micro", seed: int = 0, scale: float = 1.0, overwrite:
             f"{folder} is not empty and holds something else; choose another --out, or pass --overwrite true"
         )
     manifest.unlink(missing_ok=True)
-    for split in SPLITS:
+    for split in _folders():
         shutil.rmtree(folder / split, ignore_errors=True)
-    sizes = {split: max(2, round(num * scale)) for split, num in SPLITS.items()}
-    with Progress() as progress:
-        task = progress.add_task("micro-world", total=sum(sizes.values()))
-        for split, num in sizes.items():
-            progress.update(task, description=f"micro-world: {split}")
-            write_shards(folder / split, _render(split, num, seed, lambda: progress.advance(task)))
-    write_tiny_model(folder / "model", language(), seed)
+    sizes = {split: max(2, round(num * scale)) for split, num in chosen.splits.items()}
+    num_questions = _write(chosen, folder, sizes, seed)
+    write_tiny_model(folder / "model", chosen.language(), seed)
     manifest.write_text(json.dumps(wanted) + "\n")
-    print(f"{folder}: {sum(sizes.values())} clips, {sum(sizes.values()) * len(KINDS)} questions, and the tiny model")
+    print(f"{folder}: {sum(sizes.values())} clips, {num_questions} questions, and the tiny model")
+
+
+def _folders() -> set[str]:
+    """What the splits of any world are called."""
+    return {split for world in WORLDS.values() for split in world.splits}
 
 
 def _holds_something_else(folder: Path, manifest: Path) -> bool:
     """Whether ``folder`` has more in it than what an interrupted run leaves: our folders, and no manifest yet."""
-    ours = {*SPLITS, *(f"{split}.partial" for split in SPLITS), "model"}
+    ours = {*_folders(), *(f"{split}.partial" for split in _folders()), "model"}
     return folder.exists() and (manifest.exists() or any(entry.name not in ours for entry in folder.iterdir()))
 
 
-def _render(split: str, num: int, seed: int, advance: Any) -> Iterator[tuple[str, bytes, list[Record]]]:
-    def render(item: tuple[str, Scene, list[Record]]) -> tuple[str, bytes, list[Record]]:
+def _write(world: World, folder: Path, sizes: dict[str, int], seed: int) -> int:
+    """Shards of all splits; the number of questions in them."""
+    num_questions = 0
+    with Progress() as progress:
+        task = progress.add_task("micro-world", total=sum(sizes.values()))
+
+        def advance(records: list[Record]) -> None:
+            nonlocal num_questions
+            num_questions += len(records)
+            progress.advance(task)
+
+        for split, num in sizes.items():
+            progress.update(task, description=f"micro-world: {split}")
+            write_shards(folder / split, _render(world, split, num, seed, advance))
+    return num_questions
+
+
+def _render(
+    world: World, split: str, num: int, seed: int, advance: Callable[[list[Record]], None]
+) -> Iterator[tuple[str, bytes, list[Record]]]:
+    def render(item: tuple[str, Any, list[Record]]) -> tuple[str, bytes, list[Record]]:
         key, scene, records = item
-        mp4 = render_mp4(scene)
-        advance()
-        return key, mp4, records
+        return key, world.render(scene), records
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield from pool.map(render, draw_split(split, num, seed))
+        for sample in pool.map(render, world.draw(split, num, seed)):
+            advance(sample[2])
+            yield sample

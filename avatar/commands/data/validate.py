@@ -49,7 +49,7 @@ def validate(folder: str, jobs: int = 0, time_limit: float = 60.0, max_audio_sec
     """
     rule = ClipRule(min_pixels=FACTOR**2, time_limit=time_limit, max_audio_seconds=max_audio_seconds)
     jobs = jobs or os.cpu_count() or 1
-    dataset = PromptDataset([folder], rule=rule, decoders=start_decoders(jobs, rule, "--time_limit"))
+    dataset = PromptDataset([folder], rule=rule, decoders=start_decoders(jobs, rule, "--time_limit"), hints="auto")
     totals, failures = Totals(), dict[str, Failure]()
     for item in track(dataset.stream(range(len(dataset)), 4 * jobs), "validating", len(dataset)):
         if isinstance(item, Failure):
@@ -57,6 +57,8 @@ def validate(folder: str, jobs: int = 0, time_limit: float = 60.0, max_audio_sec
         else:
             totals.add(item)
     _print(folder, totals, len(dataset), list(failures.values()))
+    for note in dataset.overlays[0].notes:
+        Console().print(Text(note), soft_wrap=True)
     return 1 if failures else 0
 
 

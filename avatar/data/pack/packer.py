@@ -86,7 +86,8 @@ def pack(
             every video of it has a sound track; true; false. By default record for jsonl and auto for the others.
         max_shard_mb: Bound of a shard's size; only a sample that is larger by itself has a larger one.
         jobs: Processes that look at the media; 0 is one for each core.
-        problem_types: Pack records of these types only (number, choice, exact, ocr, free), as '[choice,number]'.
+        problem_types: Pack records of these types only (number, choice, exact, ocr, free, location), as
+            '[choice,number]'.
         max_audio_seconds: Sound longer than this is not packed; data.max_audio_seconds of the training must allow it.
         time_limit: Seconds that decoding one clip may take.
         max_failed_share: Exit 1 if more than this share of the records had to be left in quarantine.

@@ -19,6 +19,7 @@ TYPES = {
     "ocr": "ocr", "text recognition": "ocr",
     "free": "free", "free form": "free", "open ended": "free", "descriptive": "free",
     "exact": "exact", "code": "exact", "default": "exact",
+    "location": "location", "localization": "location", "localisation": "location",
 }  # fmt: skip
 KEY_FIELDS = ("key", "id", "prompt_id", "problem_id", "question_id")
 EXTENSIONS = {
@@ -169,7 +170,7 @@ def check_chain(chain: str | None, answer: str, kind: str, options: list[str]) -
         DataError: Both can be read, and they differ.
     """
     told = payload_of(chain)
-    if told is None or kind not in ("choice", "number", "exact"):
+    if told is None or kind not in ("choice", "number", "exact", "location"):
         return
     try:
         same = gold_answer(told, kind, options) == gold_answer(answer, kind, options)

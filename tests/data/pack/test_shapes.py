@@ -74,6 +74,7 @@ def test_problem_types_are_known_by_the_names_of_others():
         "multiple choice": "choice", "multiple_choice": "choice", "Multiple-Choice": "choice",
         "numerical": "number", "regression": "number", "OCR": "ocr", "text_recognition": "ocr",
         "free-form": "free", "open-ended": "free", "exact": "exact", "code": "exact",
+        "location": "location", "Localization": "location",
     }  # fmt: skip
     assert {name: problem_type(name, []) for name in names} == names
     assert (problem_type(None, ["x", "y"]), problem_type(None, [])) == ("choice", "exact")
