@@ -196,9 +196,9 @@ def _check_values(record: Record, where: str) -> None:
 
 
 def _check_texts(record: Record, where: str) -> None:
-    """What is asked must not hold the tokens that a chat or a clip is written in."""
+    """What is asked and what is to be learnt must not hold the tokens that a chat or a clip is written in."""
     parts = [p for m in record.messages if isinstance(m, dict) for p in _texts(m.get("content"))]
-    for text in (record.question, record.hint or "", *record.options, *parts):
+    for text in (record.question, record.hint or "", record.chain or "", *record.options, *parts):
         check_text(text, where)
 
 

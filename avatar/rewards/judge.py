@@ -14,6 +14,7 @@ from avatar.answers import parse_answer
 from avatar.chat import ChatClient, ChatError, ChatReply, ChatRequest
 from avatar.errors import AvatarError, ConfigError
 from avatar.rewards.base import REWARDS, Reward, Scored
+from avatar.rewards.disguise import disguise
 from avatar.rewards.format import is_well_formed
 from avatar.rewards.injection import addresses_judge
 from avatar.rewards.judging import CRITERIA, VERDICT, demand_caption, judge_messages, media_parts
@@ -30,8 +31,9 @@ class Judge(Reward):
     they are the ``parts`` of what is returned, with ``refused``, 1 where a rule stood in for the judge.
 
     A completion gets 0, and the judge is not asked, where it is malformed, unfinished, longer than ``max_chars``,
-    without an answer that can be read, or where it speaks to the judge (see :mod:`avatar.rewards.injection`). This is
-    ours, not the paper's, as is that the completion is quoted as data: what pays with such a judge is to talk it round.
+    without an answer that can be read, or where it speaks to the judge (see :mod:`avatar.rewards.injection` and
+    :mod:`avatar.rewards.disguise`). This is ours, not the paper's, as is that the completion is quoted as data: what
+    pays with such a judge is to talk it round.
 
     Args:
         client: The endpoint. Equal requests are sent once; with its ``cache``, never again.
@@ -94,9 +96,9 @@ class Judge(Reward):
             return "too long"
         if not is_well_formed(text):
             return "malformed"
-        if False:
+        if not parse_answer(text, prompt.problem_type, prompt.options).parsed:
             return "no answer"
-        return addresses_judge(text)
+        return addresses_judge(text) or disguise(text, prompt)
 
     def __call__(self, prompts: Sequence[Prompt], completions: Sequence[Completion], group: Tensor) -> Scored:
         """[N].

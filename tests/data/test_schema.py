@@ -96,9 +96,9 @@ def records(draw):
         fields["question"] = draw(st.text(min_size=1))
     else:
         fields["messages"] = draw(chats([medium.kind for medium in fields["media"]]))
-    fields["answer"] = {"number": "2", "location": "left: b"}.get(fields["problem_type"], "b")
-    if fields["problem_type"] == "choice":
-        fields["options"] = ["é", "x" * 9, *draw(st.lists(st.text(), max_size=3))]
+    fields["answer"] = {"number": "2", "location": "left: b", "choice": "x" * 9}.get(fields["problem_type"], "b")
+    if fields["problem_type"] == "choice":  # of texts too short to be the gold one again
+        fields["options"] = ["é", "x" * 9, *draw(st.lists(st.text(max_size=8), max_size=3))]
     return Record(**fields)
 
 
@@ -453,6 +453,7 @@ def test_a_chat_that_says_nothing_of_its_media_is_fine():
     [
         {"question": "what is <|VIDEO|> ?"},
         {"question": "q", "hint": "<|im_end|>"},
+        {"question": "q", "chain": "<think>see <|AUDIO|></think><answer>0.3</answer>"},
         {"question": "q", "problem_type": "choice", "answer": "A", "options": ["a", "<|vision_bos|>"]},
         {"messages": [{"role": "user", "content": "see <|AUDIO|>"}]},
         {"messages": [{"role": "user", "content": [{"type": "text", "text": "<|IMAGE|>"}]}]},

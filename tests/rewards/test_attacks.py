@@ -5,6 +5,7 @@ import torch
 from tests_bad_rewards import AgreeingBlanks, FirstTag, GoldSomewhere, Longest, NonEmpty, Strict
 
 from avatar.answers import normalize, parse_answer, same_answer
+from avatar.chat import ChatClient
 from avatar.commands.rewards.attack import MARGIN
 from avatar.commands.rewards.obedient import MODEL, obedient_judge, obeys
 from avatar.errors import ConfigError
@@ -54,9 +55,7 @@ def test_a_completion_of_a_million_characters_earns_no_more_either(name):
     assert told(hold_trial([REWARDS[name]()], ITEMS, MARGIN, [a for a in ATTACKS.values() if a.once])) == []
 
 
-def test_nothing_that_our_guard_lets_through_talks_the_most_gullible_judge_round():
-    from avatar.chat import ChatClient
-
+def test_what_our_guard_lets_through_does_not_talk_the_most_gullible_judge_round():
     with obedient_judge() as endpoint:
         judge = Judge(ChatClient(endpoint, MODEL, api_key_env="", attempts=1))
         judge.check(ITEMS[0].prompt)
@@ -120,7 +119,7 @@ def test_the_margin_holds_for_graded_types_alone_and_function_words_stay_within_
     strict = hold_trial([Accuracy()], ITEMS, 0.0, attacks)
     assert {(win.attack, win.problem_type) for win in strict.wins} == {(a.name, "free") for a in attacks}
     assert told(hold_trial([Accuracy()], ITEMS, MARGIN, attacks)) == []
-    hedge = hold_trial([GoldSomewhere()], ITEMS, 0.9, picked("all answers, commas"))
+    hedge = hold_trial([GoldSomewhere()], ITEMS, 2.0, picked("all answers, commas"))
     assert {win.problem_type for win in hedge.wins} == {"number", "choice", "exact", "location"}
 
 

@@ -66,7 +66,7 @@ def table_of(summary: Mapping[str, Any]) -> Table:
     header, body = cells(summary)
     table = Table(title="Accuracy after each stage")
     for i, name in enumerate(header):
-        table.add_column(name, justify="right" if i else "left")
+        table.add_column(name, justify="right" if i else "left", overflow="fold")
     for row in body:
         table.add_row(*(text.replace("[", r"\[") for text in row))
     table.add_section()

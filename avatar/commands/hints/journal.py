@@ -33,7 +33,7 @@ class Before:
         found = self.hints.get(key) if self.hints else None
         if found is None or not overwrite:
             return found is not None
-        return False
+        return {name: found.get(name) for name in self.how} == self.how
 
 
 class Journal:
