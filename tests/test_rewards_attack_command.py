@@ -10,8 +10,8 @@ from avatar.commands.rewards.attack_tables import columns_of, pages, print_trial
 from avatar.commands.rewards.config import read_mix
 from avatar.errors import ConfigError
 from avatar.rewards import Accuracy, Format, SelfConsistency
-from avatar.rewards.items import make_items
-from avatar.rewards.trials import hold_trial
+from avatar.rewards.attacks.items import make_items
+from avatar.rewards.attacks.trials import hold_trial
 
 MIX = "rewards:\n  - {class_path: Format, init_args: {weight: 0.5}}\n  - {class_path: Accuracy}\n"
 

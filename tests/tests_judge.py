@@ -9,7 +9,7 @@ from PIL import Image
 
 from avatar.chat import ChatClient
 from avatar.rewards import Judge
-from avatar.rewards.judging import CRITERIA
+from avatar.rewards.judging.request import CRITERIA
 from avatar.types import Clip, Completion, Prompt
 
 

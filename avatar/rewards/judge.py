@@ -14,10 +14,10 @@ from avatar.answers import parse_answer
 from avatar.chat import ChatClient, ChatError, ChatReply, ChatRequest
 from avatar.errors import AvatarError, ConfigError
 from avatar.rewards.base import REWARDS, Reward, Scored
-from avatar.rewards.disguise import disguise
 from avatar.rewards.format import is_well_formed
-from avatar.rewards.injection import addresses_judge
-from avatar.rewards.judging import CRITERIA, VERDICT, demand_caption, judge_messages, media_parts
+from avatar.rewards.judging.disguise import disguise
+from avatar.rewards.judging.injection import addresses_judge
+from avatar.rewards.judging.request import CRITERIA, VERDICT, demand_caption, judge_messages, media_parts
 from avatar.types import Completion, Prompt
 
 
@@ -31,9 +31,9 @@ class Judge(Reward):
     they are the ``parts`` of what is returned, with ``refused``, 1 where a rule stood in for the judge.
 
     A completion gets 0, and the judge is not asked, where it is malformed, unfinished, longer than ``max_chars``,
-    without an answer that can be read, or where it speaks to the judge (see :mod:`avatar.rewards.injection` and
-    :mod:`avatar.rewards.disguise`). This is ours, not the paper's, as is that the completion is quoted as data: what
-    pays with such a judge is to talk it round.
+    without an answer that can be read, or where it speaks to the judge (see :mod:`avatar.rewards.judging.injection` and
+    :mod:`avatar.rewards.judging.disguise`). This is ours, not the paper's, as is that the completion is quoted as data:
+    what pays with such a judge is to talk it round.
 
     Args:
         client: The endpoint. Equal requests are sent once; with its ``cache``, never again.

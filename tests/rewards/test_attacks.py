@@ -10,9 +10,9 @@ from avatar.commands.rewards.attack import MARGIN
 from avatar.commands.rewards.obedient import MODEL, obedient_judge, obeys
 from avatar.errors import ConfigError
 from avatar.rewards import REWARDS, Accuracy, Format, Judge, SelfConsistency, accuracy
-from avatar.rewards.attacks import ATTACKS, GRADED, honest, question_of
-from avatar.rewards.items import Item, make_items
-from avatar.rewards.trials import RIGHT, SEATINGS, SUM, WRONG, hold_trial
+from avatar.rewards.attacks.catalogue import ATTACKS, GRADED, honest, question_of
+from avatar.rewards.attacks.items import Item, make_items
+from avatar.rewards.attacks.trials import RIGHT, SEATINGS, SUM, WRONG, hold_trial
 
 ITEMS = make_items()
 QUICK = [attack for attack in ATTACKS.values() if not attack.once]

@@ -1,8 +1,8 @@
 import pytest
 
-from avatar.rewards.attacks import ATTACKS, honest, reply
-from avatar.rewards.disguise import disguise, hedges
-from avatar.rewards.items import make_items
+from avatar.rewards.attacks.catalogue import ATTACKS, honest, reply
+from avatar.rewards.attacks.items import make_items
+from avatar.rewards.judging.disguise import disguise, hedges
 from avatar.types import Prompt
 
 ITEMS = make_items()

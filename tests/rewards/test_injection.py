@@ -12,9 +12,9 @@ from tests_judge import judged, prompt, verdict, written
 
 from avatar.chat import ChatClient
 from avatar.rewards import Judge
-from avatar.rewards.disguise import disguise
-from avatar.rewards.injection import addresses_judge, visible
-from avatar.rewards.judging import judge_messages
+from avatar.rewards.judging.disguise import disguise
+from avatar.rewards.judging.injection import addresses_judge, visible
+from avatar.rewards.judging.request import judge_messages
 from avatar.types import Completion
 
 TEXTS = {

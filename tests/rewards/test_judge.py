@@ -14,7 +14,7 @@ from tests_judge import candidate_of, client, clip, images_of, judged, prompt, t
 from avatar.chat import ChatClient
 from avatar.errors import AvatarError, ConfigError
 from avatar.rewards import Format, Judge, rehearse, score
-from avatar.rewards.judging import CRITERIA, SYSTEM, VERDICT, media_parts, pick_frames
+from avatar.rewards.judging.request import CRITERIA, SYSTEM, VERDICT, media_parts, pick_frames
 from avatar.types import Clip, Completion, Prompt
 
 KEY = "sk-never-to-be-seen"

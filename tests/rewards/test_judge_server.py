@@ -15,7 +15,7 @@ from avatar.chat import ChatClient
 from avatar.cli import main
 from avatar.errors import AvatarError, ConfigError
 from avatar.rewards import Judge
-from avatar.rewards.judging import CRITERIA, judge_messages, media_parts
+from avatar.rewards.judging.request import CRITERIA, judge_messages, media_parts
 from avatar.types import Clip, Completion, Prompt
 
 pytestmark = pytest.mark.slow

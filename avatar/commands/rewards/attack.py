@@ -18,10 +18,10 @@ from avatar.commands.rewards.config import read_mix
 from avatar.commands.rewards.obedient import MODEL, obedient_judge
 from avatar.errors import AvatarError, ConfigError
 from avatar.rewards import Reward, leaves_of
-from avatar.rewards.attacks import ATTACKS
-from avatar.rewards.items import make_items
+from avatar.rewards.attacks.catalogue import ATTACKS
+from avatar.rewards.attacks.items import make_items
+from avatar.rewards.attacks.trials import Trial, hold_trial
 from avatar.rewards.judge import Judge
-from avatar.rewards.trials import Trial, hold_trial
 
 MARGIN = 0.15
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from avatar.rewards.trials import RIGHT, WRONG, Trial
+from avatar.rewards.attacks.trials import RIGHT, WRONG, Trial
 
 NAME_WIDTH, GAP, LEAST_CELL = 26, 2, 5  # columns of the terminal
 ANY = "any"

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from avatar.rewards.forgeries import INJECTIONS
-from avatar.rewards.judging import CRITERIA
+from avatar.rewards.attacks.forgeries import INJECTIONS
+from avatar.rewards.judging.request import CRITERIA
 
 MODEL = "obedient"
 _GOLD = re.compile(r"^Gold answer: (.*)$", re.MULTILINE)

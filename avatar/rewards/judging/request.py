@@ -12,7 +12,7 @@ from torch import Tensor
 from avatar.answers import payloads
 from avatar.chat import image_part, text_part
 from avatar.errors import ConfigError
-from avatar.rewards.injection import visible
+from avatar.rewards.judging.injection import visible
 from avatar.types import Clip, Message, Prompt
 
 CRITERIA = {

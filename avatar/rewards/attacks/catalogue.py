@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import torch
 
 from avatar.answers import words
-from avatar.rewards.forgeries import FORGED, INJECTIONS
-from avatar.rewards.items import Item
+from avatar.rewards.attacks.forgeries import FORGED, INJECTIONS
+from avatar.rewards.attacks.items import Item
 from avatar.types import Completion
 
 GRADED = ("ocr", "free")  # types whose answers are alike rather than equal

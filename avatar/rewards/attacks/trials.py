@@ -13,10 +13,10 @@ from torch import Tensor
 
 from avatar.errors import ConfigError
 from avatar.rewards.accuracy import Accuracy
-from avatar.rewards.attacks import ATTACKS, GRADED, Attack, honest
+from avatar.rewards.attacks.catalogue import ATTACKS, GRADED, Attack, honest
+from avatar.rewards.attacks.items import Item
 from avatar.rewards.base import Reward, leaves_of
 from avatar.rewards.format import Format
-from avatar.rewards.items import Item
 from avatar.rewards.judge import Judge
 from avatar.types import Completion
 

@@ -1,7 +1,7 @@
 """What reaches a judge in disguise: orders in another language, and hedges that hold the gold answer.
 
-It goes with :mod:`avatar.rewards.injection`, which knows orders in plain English. What is refused here depends on the
-question: a script or a list of names may belong to it.
+It goes with :mod:`avatar.rewards.judging.injection`, which knows orders in plain English. What is refused here depends
+on the question: a script or a list of names may belong to it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 import unicodedata
 
 from avatar.answers import normalize, payloads
-from avatar.rewards.injection import plainest
+from avatar.rewards.judging.injection import plainest
 from avatar.types import Prompt
 
 FOREIGN = 4  # letters of another script than the question's that are let pass, as in a name or a formula

@@ -1,0 +1,1 @@
+"""What the judge is sent, and what it is spared."""
