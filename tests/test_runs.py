@@ -394,6 +394,8 @@ def test_every_command_of_the_readme_runs_as_it_stands(tmp_path, monkeypatch):
         short = " --scale 0.03" if " synth " in command else ""
         if command == "avatar bench step":
             short = " --prompt_tokens 96 --hidden_size 64 --num_layers 1 --completion_tokens 4 --steps 1 --warmup 1"
+        if " rewards attack " in command:
+            short = " --quick true"
         if command == "avatar bench rewards":
             short = " --completions 40 --words 10"
         if command == "avatar bench data":
