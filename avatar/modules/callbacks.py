@@ -17,6 +17,7 @@ from torch import Tensor
 from avatar.modules.logs import RunLogger, StepLines, is_due
 from avatar.modules.rl import RLModule
 from avatar.modules.rollout import Rollout
+from avatar.modules.steps import of_all_ranks
 from avatar.types import Completion, Prompt
 
 
@@ -47,17 +48,23 @@ class RunProgress(RichProgressBar):
 
 
 class GracefulStop(Callback):
-    """The first Ctrl-C finishes the step, saves, and stops; a second one aborts at once."""
+    """The first Ctrl-C finishes the step, saves, and stops; a second one aborts at once.
+
+    Processes that train in step stop at the same one, whichever of them the signal has reached by then.
+
+    Attributes:
+        interrupted: Whether it has stopped the run.
+    """
 
     def __init__(self) -> None:
-        self.interrupted = False
+        self.interrupted = self._asked = False
         self._before: Any = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take over SIGINT."""
 
         def stop(signum: int, frame: Any) -> None:
-            self.interrupted = trainer.should_stop = True
+            self._asked = True
             signal.signal(signal.SIGINT, self._before)
             rank_zero_info("\nStopping after this step; press Ctrl-C again to abort at once.")
 
@@ -67,7 +74,12 @@ class GracefulStop(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Lightning validates before it stops; where none is due, the resumed run would show one too many."""
+        """Stop if any process was asked to.
+
+        Lightning validates before it stops; where none is due, the resumed run would show one too many.
+        """
+        self.interrupted = any(of_all_ranks([self._asked]))
+        trainer.should_stop = trainer.should_stop or self.interrupted
         number = trainer.fit_loop.total_batch_idx if trainer.check_val_every_n_epoch is None else batch_idx
         every = trainer.val_check_batch
         if self.interrupted and (not every or (number + 1) % every):
