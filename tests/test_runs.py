@@ -303,6 +303,14 @@ WRONG = [
     ("fit --config configs/micro/avatar.yaml --model.max_grad_norm -1", r"max_grad_norm must be above 0"),
     ("fit --config configs/micro/grpo.yaml --trainer.gradient_clip_val 1", r"set model.max_grad_norm"),
     ("fit --config configs/micro/grpo.yaml --trainer.accumulate_grad_batches 2", r"set data.batch_size"),
+    ("fit --config configs/micro/sft.yaml --trainer.gradient_clip_val 1", r"set model.max_grad_norm"),
+    ("fit --config configs/micro/sft.yaml --trainer.accumulate_grad_batches 2", r"model.micro_batch_size"),
+    (
+        "fit --config configs/omni7b/grpo.yaml",
+        r"data/train: no such shard"
+        if torch.cuda.is_available()
+        else r"There is no GPU here: --trainer.accelerator cpu",
+    ),
     ("fit --config configs/micro/grpo.yaml --model.optimizer.lr -1", r"model.optimizer: Invalid learning rate"),
     ("fit --config configs/micro/grpo.yaml --model.lora.r 8", r"belongs to --model.policy.lora.r"),
     ("fit --config configs/micro/avatar.yaml --model.replay.max_staleness 0", r"nothing could ever be replayed"),

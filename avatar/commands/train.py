@@ -15,6 +15,7 @@ from jsonargparse import Namespace
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from transformers.utils import logging as transformers_logging
 
 from avatar.benchmarks import BENCHMARKS, BenchmarkData
@@ -166,7 +167,11 @@ class AvatarCLI(LightningCLI):
         else:
             kwargs |= {"logger": False, "enable_checkpointing": False, "num_sanity_val_steps": 0}
         kwargs["callbacks"] = self._callbacks(list(config.get("callbacks") or []))
-        return super().instantiate_trainer(**kwargs)
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except MisconfigurationException as error:
+            hint = " There is no GPU here: --trainer.accelerator cpu" if "gpu backend" in str(error) else ""
+            raise ConfigError(f"trainer: {error}{hint}") from None
 
     def _callbacks(self, given: list[Callback]) -> list[Callback]:
         """Those of the config, and ours where it names none of their kind."""
