@@ -1,6 +1,11 @@
 """Set before torch is imported, as avatar.cli does: see there."""
 
 import os
+import signal
+
+# A shell's background job is started deaf to Ctrl-C, and what it starts is too; the tests of it need ears.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test that reaches for the network fails

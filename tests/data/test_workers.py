@@ -442,6 +442,7 @@ def test_ctrl_c_to_the_whole_group_leaves_the_workers_to_their_master(master_of)
         "try: time.sleep(30)\n    except KeyboardInterrupt: print(pool.collect(pool.submit(('echo', 7))), pool.pids)"
     )
     master, pids = master_of(caught)
+    time.sleep(0.5)  # it has told its workers' ids; now it is within the try
     os.killpg(master.pid, signal.SIGINT)
     out, err = master.communicate(timeout=20)
     assert out.strip() == f"(7,) {pids}"
