@@ -89,6 +89,7 @@ def batches_in(diary):
     return json.loads(diary.read_text())["batches"] if diary.exists() else []
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_two_ranks_with_two_decoders_each_killed_in_mid_epoch_see_every_sample_exactly_once(
     shards, keys, start, tmp_path

@@ -55,6 +55,7 @@ def test_a_completion_of_a_million_characters_earns_no_more_either(name):
     assert told(hold_trial([REWARDS[name]()], ITEMS, MARGIN, [a for a in ATTACKS.values() if a.once])) == []
 
 
+@pytest.mark.slow
 def test_what_our_guard_lets_through_does_not_talk_the_most_gullible_judge_round():
     with obedient_judge() as endpoint:
         judge = Judge(ChatClient(endpoint, MODEL, api_key_env="", attempts=1))
