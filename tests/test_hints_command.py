@@ -309,6 +309,13 @@ def test_a_server_that_answers_nothing_any_more_is_given_up(folder, teacher, cap
     assert row(printed, "not come to") == str(TOTAL - 8)
 
 
+def test_a_teacher_that_cannot_be_read_from_the_start_is_given_up(folder, teacher, capsys):
+    server = teacher(script=[], then=says("Listen first."))
+    assert run(folder, server, "--attempts=2", "--concurrency=1") == 1
+    assert len(server.requests) == 2 * 4  # a round of four, each asked twice
+    assert "stopped, for nothing was answered any more" in capsys.readouterr().out
+
+
 def test_a_server_that_is_not_there_is_told_before_anything_is_decoded(folder, teacher, capsys):
     server = teacher()
     server.stop()

@@ -219,6 +219,21 @@ def test_what_cannot_be_done_is_said_first(args, message, tmp_path, capsys):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("mix", "message"),
+    [
+        ("rewards: [{class_path: Accuracy, weight: 3.0}]", "its arguments stand under init_args"),
+        ("rewards: [{class_path: Accuracy}]\nrewards: [{class_path: Format}]", "'rewards' stands there twice"),
+        ("rewards: [{class_path: Accuracy}]\nfoo: 3", "unknown 'foo' beside rewards"),
+    ],
+)
+def test_a_mix_that_says_something_else_than_it_does_is_refused(mix, message, tmp_path, capsys):
+    (tmp_path / "mix.yaml").write_text(mix + "\n")
+    source = write(tmp_path / "completions.jsonl", ROWS)
+    assert cli.main(["rewards", "score", source, "--config", str(tmp_path / "mix.yaml")]) == 2
+    assert message in capsys.readouterr().err
+
+
 # -- score: with data --------------------------------------------------------------------------------------------------
 
 

@@ -27,6 +27,7 @@ MODULES = (RLModule, SFTModule, EvaluationModule)
 DATA_MODULES = (ShardData, BenchmarkData)
 SECTIONS = {"model.objective": Objective, "model.replay": Replay, "model.policy.lora": LoRA}  # classes without a name
 NESTED = {"model.rewards.client": ChatClient}  # likewise, in a list
+WRITTEN = "{class_path: NAME, init_args: {argument: value}}"
 MOVED = ("min_pixels", "max_pixels")  # from the policy to the data
 REGISTRIES: dict[str, Registry[Any]] = {
     "advantage": ADVANTAGES,
@@ -166,6 +167,8 @@ def _key(message: str) -> str:
 
 
 def _shorten(message: str, most: int = 12) -> str:
+    if "instantiatable class" in message and "is abstract" in message:
+        return f"--{_key(message)}: a class is named by class_path, its arguments stand under init_args: {WRITTEN}"
     lines = [line[:200] for line in message.splitlines() if line.strip() and "NoneType" not in line]
     return "\n".join(lines[:most])
 

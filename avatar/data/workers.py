@@ -252,7 +252,10 @@ def _serve(connection: Connection, work: Callable[[Any], Any], time_limit: float
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # kills this process, wherever it is
     torch.set_num_threads(1)
     _bound_memory(memory_mb)
-    connection.send_bytes(b"")  # here we are
+    try:
+        connection.send_bytes(b"")  # here we are
+    except OSError:
+        return  # who started us is gone already
     while True:
         try:
             task = connection.recv()

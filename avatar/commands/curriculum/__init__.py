@@ -13,7 +13,15 @@ from rich.table import Table
 
 from avatar.commands.curriculum import plan, run, show, state
 from avatar.commands.curriculum.plan import Planned
-from avatar.commands.curriculum.recipe import DataCommand, Recipe, Stage, StageTest, StrictParser, check_recipe
+from avatar.commands.curriculum.recipe import (
+    DataCommand,
+    Recipe,
+    Stage,
+    StageTest,
+    StrictParser,
+    check_recipe,
+    check_there,
+)
 from avatar.commands.curriculum.state import Record
 from avatar.commands.train import quieten
 from avatar.errors import ConfigError
@@ -100,6 +108,8 @@ def curriculum(recipe: Recipe, options: Options) -> None:
             for folder in state.restart(stages, options.restart):
                 print(f"set aside: {folder}")
         make_data(commands)
+        for test in recipe.tests or []:  # now that the data are made
+            check_there(f"test {test.label}", [test.folder], [])
         records = state.check_records(chosen)
         for stage in chosen:
             if not (record := records[stage.name]) or not record.finished:

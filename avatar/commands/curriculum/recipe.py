@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +108,12 @@ class StrictParser(ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
         """Raise :class:`ConfigError`."""
-        raise ConfigError(explain(message, [o for o in self._option_string_actions if o.startswith("--")])) from ex
+        options = [o.removeprefix("--") for o in self._option_string_actions if o.startswith("--")]
+        if match := re.search(r"Option '([\w.]+)' is not accepted|[Kk]ey ['\"]([\w.]+)['\"] is not expected", message):
+            name = (match[1] or match[2]).rsplit(".", 1)[-1]
+            own = [f.name for part in (Recipe, Stage, StageTest) for f in fields(part)]
+            raise ConfigError(f"unknown argument {name!r}.{did_you_mean(name, [*own, *options])}") from ex
+        raise ConfigError(explain(message, [f"--{option}" for option in options])) from ex
 
 
 def check_recipe(recipe: Recipe) -> list[DataCommand]:
@@ -137,6 +142,12 @@ def check_recipe(recipe: Recipe) -> list[DataCommand]:
     tests = recipe.tests or []
     _check_names("tests", [test.label for test in tests])
     for test in tests:
+        if test.benchmark not in BENCHMARKS:
+            known = list(BENCHMARKS)
+            raise ConfigError(
+                f"test {test.label}: unknown benchmark {test.benchmark!r}.{did_you_mean(test.benchmark, known)} "
+                f"Known: {', '.join(known)}"
+            )
         if test.swap not in (None, "audio", "video"):
             raise ConfigError(f"test {test.label}: swap must be audio or video, got {test.swap!r}")
         check_there(f"test {test.label}", [test.folder], made)

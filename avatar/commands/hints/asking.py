@@ -24,9 +24,10 @@ def ask_all(client: ChatClient, questions: Iterator[Question], settle: Settle) -
         settle: Gets each question with its hint, or with why there is none, as soon as that is known.
 
     Returns:
-        None; or why it was given up, once a round has brought errors alone.
+        None; or why it was given up: a round has brought no answer at all, or the rounds so far none that could be
+        read.
     """
-    size, again = ROUND * client.max_concurrency, list[Question]()
+    size, again, any_answer = ROUND * client.max_concurrency, list[Question](), False
     while batch := [*again, *islice(questions, size - len(again))]:
         again = []
 
@@ -38,9 +39,11 @@ def ask_all(client: ChatClient, questions: Iterator[Question], settle: Settle) -
                 settle(batch[place], found)
 
         outcomes = client.ask([question.request for question in batch], on_reply=take)
-        errors = [outcome for outcome in outcomes if isinstance(outcome, ChatError) and outcome.kind != "nonsense"]
-        if len(errors) == len(outcomes):
-            return str(errors[0])
+        errors = [outcome for outcome in outcomes if isinstance(outcome, ChatError)]
+        any_answer = any_answer or len(errors) < len(outcomes)
+        fatal = [error for error in errors if error.kind != "nonsense" or not any_answer]
+        if len(fatal) == len(outcomes):
+            return str(fatal[0])
     return None
 
 

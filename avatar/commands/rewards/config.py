@@ -65,14 +65,26 @@ def _required(cls: type[Reward]) -> list[str]:
 
 def _read(path: str) -> Any:
     try:
-        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        return yaml.load(Path(path).read_text(encoding="utf-8"), _OnceLoader)  # noqa: S506  a SafeLoader
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: it cannot be read ({error})") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: it is no YAML ({' '.join(str(error).split())})") from None
 
 
+class _OnceLoader(yaml.SafeLoader):
+    """Refuses a mapping that says one thing twice, of which YAML's own would take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        if twice := [key for key in keys if keys.count(key) > 1]:
+            raise yaml.constructor.ConstructorError(None, None, f"{twice[0]!r} stands there twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def _find(config: Any, path: str) -> Any:
+    if isinstance(config, dict) and "rewards" in config and (others := sorted(map(str, set(config) - {"rewards"}))):
+        raise ConfigError(f"{path}: unknown {others[0]!r} beside rewards; a mix holds rewards alone")
     for place in PLACES:
         found = config
         for name in place.split("."):

@@ -154,8 +154,8 @@ def _check_type(row: dict[str, Any]) -> None:
     where, kind, options = f"prompt {row['prompt']!r}", row.get("problem_type"), row.get("options", [])
     if kind is None:
         raise DataError(
-            f"{where} has no 'problem_type', as runs of older versions wrote it: give --data FOLDER, the shards that "
-            "it was trained on"
+            f"{where} has no 'problem_type': add it ({', '.join(PROBLEM_TYPES)}); or, for a run of an older "
+            "version, give --data FOLDER, the shards that it was trained on"
         )
     if kind not in PROBLEM_TYPES:
         raise DataError(f"{where}: problem_type {kind!r} is none of {', '.join(PROBLEM_TYPES)}")
