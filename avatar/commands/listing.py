@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,5 +45,6 @@ def registry_table(registry: Registry[Any]) -> Table:
     table.add_column("class", style="dim", overflow="fold")
     for name in registry:
         cls = registry[name]
-        table.add_row(name, (cls.__doc__ or "").strip().split("\n")[0], f"{cls.__module__}.{cls.__qualname__}")
+        first = re.sub(r":\w+:`~?([^`]+)`|``([^`]+)``", r"\1\2", (cls.__doc__ or "").strip().split("\n")[0])
+        table.add_row(name, first, f"{cls.__module__}.{cls.__qualname__}")
     return table

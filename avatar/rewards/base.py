@@ -129,7 +129,7 @@ def score(
     total, earned, valid = torch.zeros(num), torch.zeros(num), torch.ones(num, dtype=torch.bool)
     parts: dict[str, Tensor] = {}
     for weight, reward in leaves_of(rewards):
-        scored = reward(prompts, completions, group)
+        scored = _ask(reward, prompts, completions, group)
         _check(reward, scored, num)
         share = weight * torch.where(scored.valid, scored.rewards, 0.0)
         total = total + share
@@ -170,6 +170,14 @@ def leaves_of(rewards: Sequence[Reward]) -> list[tuple[float, Reward]]:
         if name in _TAKEN:
             raise ConfigError(f"a reward is called {name!r}, like the column reward/{name} of the sum; give it a label")
     return leaves
+
+
+def _ask(reward: Reward, prompts: Sequence[Prompt], completions: Sequence[Completion], group: Tensor) -> Scored:
+    try:
+        return reward(prompts, completions, group)
+    except Exception as error:
+        error.add_note(f"raised by the reward {reward.name!r}, {type(reward).__module__}.{type(reward).__qualname__}")
+        raise
 
 
 def _check(reward: Reward, scored: Scored, num: int) -> None:

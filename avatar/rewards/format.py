@@ -23,7 +23,7 @@ def is_well_formed(text: str) -> bool:
 
 @REWARDS.register()
 class Format(Reward):
-    """1 for a well-formed completion, see :func:`is_well_formed`, else 0; a truncated one gets 0.
+    """1 for a well-formed completion, see :func:`is_well_formed`, else ``penalty``; so for a truncated one.
 
     Args:
         weight: Share of this reward in the sum.

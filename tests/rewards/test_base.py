@@ -260,3 +260,15 @@ def test_the_shipped_rewards_add_up_over_two_groups():
     assert scored.parts["format"].tolist() == [1.0, 0.0, 1.0, 0.0]
     assert scored.parts["accuracy"].tolist() == [1.0, 1.0, 0.0, 0.0]
     assert scored.rewards.tolist() == [1.0, 0.5, 0.5, 0.0]  # stage 1 of the paper: half and half
+
+
+def test_an_error_in_a_reward_keeps_its_kind_and_says_whose_it_is():
+    class Broken(Reward):
+        def __call__(self, prompts, completions, group):
+            raise KeyError("boo")
+
+    prompt = Prompt("p", [], (), "1", "number")
+    with pytest.raises(KeyError) as raised:
+        score([Broken(label="mine")], [prompt], [], torch.zeros(0, dtype=torch.long))
+    assert "raised by the reward 'mine'" in raised.value.__notes__[0]
+    assert raised.value.__notes__[0].endswith("Broken")
