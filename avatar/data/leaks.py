@@ -30,7 +30,7 @@ _OTHER_NAMES = {
 }  # of numbers; V and X would be found in too much else
 _CUE = r"(?:option|choice|answer|letter|alternative|candidate)s?"
 _JOINT = r"\W+(?:(?:and|or|to|through|vs)\W+)?"
-_ABBREVIATION = re.compile(r"\b(?:e\.\s?g|i\.\s?e)\b\.?", re.IGNORECASE)
+_ABBREVIATION = re.compile(r"(?<![\w.])(?:e\.\s?g|i\.\s?e)\b\.?", re.IGNORECASE)
 
 
 def leaks(hint: str, answer: str, problem_type: str, options: Sequence[str] = ()) -> str | None:
@@ -67,12 +67,13 @@ def _text(hint: str, answer: str) -> str | None:
             return f"it says {answer!r}"
     if not words(answer):  # nothing but signs
         return f"it says {answer!r}" if plain(answer).strip() in plain(hint) else None
-    told = next((run for run in _runs(_bare(words(answer))) if count(found, run)), None)
+    told = next((run for run in _runs(words(answer)) if count(found, run)), None)
     return f"it says {' '.join(told)!r}" if told else None
 
 
 def _runs(text: list[str]) -> Iterator[list[str]]:
-    """All of a short text, every ``RUN`` words of a longer one."""
+    """All of a short text but the article before it, every ``RUN`` words of a longer one."""
+    text = _bare(text) if len(text) <= RUN else text
     for start in range(max(1, len(text) - RUN + 1)):
         yield text[start : start + RUN]
 
