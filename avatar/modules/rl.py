@@ -26,7 +26,7 @@ from avatar.modules.mixing import Placed, Posed, place, pose, replayed_experienc
 from avatar.modules.policy import Policy
 from avatar.modules.reference import Reference
 from avatar.modules.rollout import Rollout, hint_metrics, replay_metrics, rollout_metrics, visits_of
-from avatar.modules.steps import check_finite, of_all_ranks, part_norms, step_seed, zero_loss
+from avatar.modules.steps import clipped_step, of_all_ranks, part_norms, step_seed, zero_loss
 from avatar.replay import HintTrigger, Memory, Replay, Visit
 from avatar.rewards import Accuracy, Format, Reward, rehearse, score
 from avatar.rollouts import HFEngine, RolloutEngine
@@ -256,18 +256,11 @@ class RLModule(EvaluationModule):
 
     def _descend(self, loss: Tensor, step: int, apart: dict[Tensor, Tensor] | None = None) -> dict[str, Any]:
         """Down the gradient of ``loss``, clipped; ``apart`` is that of its replayed part, where it was taken."""
-        optimizer, scheduler = self.optimizers(), self.lr_schedulers()
-        optimizer.zero_grad()  # type: ignore[union-attr]
+        self.optimizers().zero_grad()  # type: ignore[union-attr]
         self.manual_backward(loss)
         parameters = [p for p in self.policy.parameters() if p.grad is not None]
-        metrics: dict[str, Any] = {**part_norms(parameters, apart or {})}
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
-        check_finite(norm, step)
-        learning_rate = optimizer.param_groups[0]["lr"]  # type: ignore[union-attr]
-        optimizer.step()  # type: ignore[union-attr]
-        if scheduler is not None:
-            scheduler.step()  # type: ignore[union-attr, call-arg]
-        return metrics | {"grad_norm": norm, "learning_rate": learning_rate}
+        norms = part_norms(parameters, apart or {})
+        return {**norms, **clipped_step(self, parameters, self.max_grad_norm, step)}
 
     def _losses(self, prefixes: list[Prefix], rollout: Rollout, alpha: float) -> tuple[Losses, dict[str, Any]]:
         """See :class:`Objective`; completions not valid are left out."""

@@ -14,7 +14,7 @@ from avatar.errors import ConfigError, DataError
 from avatar.modules.evaluation import EvaluationModule
 from avatar.modules.perception import Perception
 from avatar.modules.policy import Policy
-from avatar.modules.steps import check_finite, sum_over_ranks, zero_loss
+from avatar.modules.steps import clipped_step, sum_over_ranks, zero_loss
 from avatar.types import Prompt
 
 
@@ -77,18 +77,13 @@ class SFTModule(EvaluationModule):
 
     def training_step(self, batch: list[Prompt], batch_idx: int) -> None:
         """One optimizer step on a batch; it may be empty where other processes train in step."""
-        optimizer, scheduler, step = self.optimizers(), self.lr_schedulers(), self.global_step + 1
-        optimizer.zero_grad()  # type: ignore[union-attr]
+        step = self.global_step + 1
+        self.optimizers().zero_grad()  # type: ignore[union-attr]
         metrics = self._perceive(batch) if self._set_towers() else self._imitate(batch)
         parameters = [p for p in self.parameters() if p.grad is not None]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
-        check_finite(norm, step)
-        learning_rate = optimizer.param_groups[0]["lr"]  # type: ignore[union-attr]
-        optimizer.step()  # type: ignore[union-attr]
-        if scheduler is not None:
-            scheduler.step()  # type: ignore[union-attr, call-arg]
+        metrics |= clipped_step(self, parameters, self.max_grad_norm, step)
         if batch:
-            self.log_step({**metrics, "grad_norm": norm, "learning_rate": learning_rate}, step)
+            self.log_step(metrics, step)
 
     def _perceive(self, batch: list[Prompt]) -> dict[str, Any]:
         if not batch:

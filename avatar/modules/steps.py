@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
+from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from avatar.errors import AvatarError
@@ -39,6 +40,25 @@ def zero_loss(parameters: Iterable[Tensor]) -> Tensor:
     would wait for its gradients for ever.
     """
     return torch.stack([(parameter * 0).sum() for parameter in parameters if parameter.requires_grad]).sum()
+
+
+def clipped_step(module: LightningModule, parameters: list[Tensor], max_norm: float, step: int) -> dict[str, Any]:
+    """Scale the gradients of ``parameters`` down to ``max_norm`` (L2), take the optimizer's step and the scheduler's.
+
+    Returns:
+        ``grad_norm`` before clipping, and the ``learning_rate`` of the step taken.
+
+    Raises:
+        AvatarError: The norm is not finite; no step is taken.
+    """
+    optimizer, scheduler = module.optimizers(), module.lr_schedulers()
+    norm = torch.nn.utils.clip_grad_norm_(parameters, max_norm)
+    check_finite(norm, step)
+    learning_rate = optimizer.param_groups[0]["lr"]  # type: ignore[union-attr]
+    optimizer.step()  # type: ignore[union-attr]
+    if scheduler is not None:
+        scheduler.step()  # type: ignore[union-attr, call-arg]
+    return {"grad_norm": norm, "learning_rate": learning_rate}
 
 
 def check_finite(norm: Tensor, step: int) -> None:

@@ -70,6 +70,8 @@ class Accuracy(Reward):
         ConfigError: ``number`` is neither, or the tolerance is negative or no number.
     """
 
+    looks_at_group = False
+
     def __init__(
         self,
         weight: float = 1.0,

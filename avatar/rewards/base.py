@@ -60,12 +60,14 @@ class Reward(ABC):
 
     Attributes:
         earns: Whether it says anything about the answer; what only looks at the form does not end a row of failures.
+        looks_at_group: Whether a completion's score may hang on the others of its group.
 
     Raises:
         ConfigError: The weight is not finite, or the label is no name.
     """
 
     earns: bool = True
+    looks_at_group: bool = True
 
     def __init__(self, weight: float = 1.0, label: str | None = None) -> None:
         if not math.isfinite(weight):

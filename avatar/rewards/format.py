@@ -32,6 +32,7 @@ class Format(Reward):
     """
 
     earns = False
+    looks_at_group = False
 
     def __init__(self, weight: float = 1.0, penalty: float = 0.0, label: str | None = None) -> None:
         super().__init__(weight, label)

@@ -56,6 +56,8 @@ class Judge(Reward):
         AVATAR, arXiv 2508.03100, stage 3.
     """
 
+    looks_at_group = False
+
     def __init__(
         self,
         client: ChatClient,

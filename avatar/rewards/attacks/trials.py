@@ -12,16 +12,12 @@ import torch
 from torch import Tensor
 
 from avatar.errors import ConfigError
-from avatar.rewards.accuracy import Accuracy
 from avatar.rewards.attacks.catalogue import ATTACKS, GRADED, Attack, honest
 from avatar.rewards.attacks.items import Item
 from avatar.rewards.base import Reward, leaves_of
-from avatar.rewards.format import Format
-from avatar.rewards.judge import Judge
 from avatar.types import Completion
 
 RIGHT, WRONG, SUM = "honest, right", "honest, wrong", "sum"
-BY_ITSELF = (Accuracy, Format, Judge)  # rewards that look at one completion and never at its group
 # Groups that a completion is tried in: (right answers, one wrong answer so many times, copies of the completion).
 SEATINGS = {
     "one beside five": (3, 2, 1),
@@ -191,7 +187,7 @@ def _with_sum(leaves: Sequence[tuple[float, Reward]], items: Sequence[Item], sta
 def _seated(leaf: Reward, items: Sequence[Item], stands: Sequence[Completion]) -> Tensor:
     """[S, I] of one leaf; NaN where it gives no score."""
     prompts = [item.prompt for item in items]
-    if isinstance(leaf, BY_ITSELF):
+    if not leaf.looks_at_group:
         scored = leaf(prompts, stands, torch.arange(len(items)))
         return torch.where(scored.valid, scored.rewards, torch.nan).expand(len(SEATINGS), -1)
     rows = []
