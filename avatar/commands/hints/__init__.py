@@ -4,17 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jsonargparse import ArgumentParser
-
 from avatar.commands.hints.write import write
+from avatar.commands.subcommands import run_subcommand
 
 
 def main(argv: Sequence[str]) -> int:
     """Run ``avatar hints ...``."""
-    parser = ArgumentParser(prog="avatar hints", description="Write the hints that a stuck policy is shown.")
-    commands = parser.add_subcommands(required=True)
-    sub = ArgumentParser(description=(write.__doc__ or "").split("\n")[0])
-    sub.add_function_arguments(write, as_positional=True)
-    commands.add_subcommand("write", sub, help=sub.description)
-    config = parser.parse_args(list(argv[1:]))
-    return write(**config.write.as_dict())
+    return run_subcommand("hints", "Write the hints that a stuck policy is shown.", {"write": write}, argv)
