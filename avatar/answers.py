@@ -92,14 +92,15 @@ def parse_answer(text: str, problem_type: str, options: Sequence[str] = ()) -> A
     Args:
         text: The completion, tags and all.
         problem_type: ``choice`` gives an option index, ``number`` a float, ``exact`` the normalised text, ``ocr`` and
-            ``free`` the text as it is, ``location`` who is where as ``center: girl | left: cyclist``.
-        options: Option texts without letters; needed for ``choice``.
+            ``free`` the text as it is, ``location`` who is where as ``center: girl | left: cyclist``, ``choices`` the
+            letters of any number of options as ``B,E``.
+        options: Option texts without letters; needed for ``choice`` and ``choices``.
 
     Raises:
         ValueError: ``problem_type`` is none of these, or a choice has no options.
     """
-    if problem_type == "choice" and not options:
-        raise ValueError("a question of type 'choice' needs its options")
+    if problem_type in ("choice", "choices") and not options:
+        raise ValueError(f"a question of type {problem_type!r} needs its options")
     readers = {
         "choice": lambda p: _choice(p, options),
         "number": _number,
@@ -107,6 +108,7 @@ def parse_answer(text: str, problem_type: str, options: Sequence[str] = ()) -> A
         "ocr": _text,
         "free": _free,
         "location": _location,
+        "choices": lambda p: _choices(p, options),
     }
     if problem_type not in readers:
         raise ValueError(f"unknown problem_type {problem_type!r}; known: {', '.join(readers)}")
@@ -192,6 +194,21 @@ def _choice(payload: str, options: Sequence[str]) -> Answer:
     if candidates:
         return Answer(candidates.pop(), "strict") if len(candidates) == 1 else UNPARSED
     return _choice_in_words(payload, texts, letters)
+
+
+def _choices(payload: str, options: Sequence[str]) -> Answer:
+    """Any number of options, with commas, semicolons, "and" or line breaks between them, or letters after "answer is".
+
+    One piece that is no option makes the whole unparsed; an option named twice counts once.
+    """
+    letters, how = ascii_uppercase[: len(options)], "strict"
+    pieces = [piece for piece in re.split(r"[,;\n]|\band\b|&", payload) if normalize(piece)]
+    found = {_choice(piece.strip(), options) for piece in pieces}
+    values = {answer.value for answer in found if answer.how == "strict"}
+    if not found or len(values) != len({answer.value for answer in found}):
+        values, how = set(_letters_named(" ".join(payload.split()), letters)), "lenient"
+    chosen = sorted(int(value) for value in values if value is not None)
+    return Answer(",".join(letters[i] for i in chosen), how) if chosen else UNPARSED  # type: ignore[arg-type]
 
 
 def _choice_in_words(payload: str, texts: Sequence[str], letters: str) -> Answer:

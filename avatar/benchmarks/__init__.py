@@ -1,7 +1,21 @@
 """Benchmarks, by the key that users type."""
 
-from avatar.benchmarks.base import BENCHMARKS, Benchmark, Grade, grade_answer
+from avatar.benchmarks.base import BENCHMARKS, Benchmark, find_benchmark
 from avatar.benchmarks.data import BenchmarkData
+from avatar.benchmarks.grades import Grade, Graded, Scoring
 from avatar.benchmarks.micro import Micro
+from avatar.benchmarks.question import Question
+from avatar.benchmarks.rules.ours import grade_answer
 
-__all__ = ["BENCHMARKS", "Benchmark", "BenchmarkData", "Grade", "Micro", "grade_answer"]
+__all__ = [
+    "BENCHMARKS",
+    "Benchmark",
+    "BenchmarkData",
+    "Grade",
+    "Graded",
+    "Micro",
+    "Question",
+    "Scoring",
+    "find_benchmark",
+    "grade_answer",
+]

@@ -1,73 +1,180 @@
-"""What a benchmark is: prompts, a rule that grades one reply, and what to report by."""
+"""What a benchmark is: its questions, three rules that grade a reply, and what to report by."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from avatar.answers import How, parse_answer
+from torch import Tensor
+
+from avatar.benchmarks.grades import Grade, Graded, Scoring
+from avatar.benchmarks.question import Question
+from avatar.benchmarks.recipe import Recipe
+from avatar.benchmarks.rules.ours import grade_answer
+from avatar.chat import ChatRequest
 from avatar.data.dataset import PromptDataset
 from avatar.data.prepare import Swap
+from avatar.errors import ConfigError, DataError
 from avatar.registry import Registry
-from avatar.rewards import accuracy
 from avatar.types import Prompt
-
-
-@dataclass(frozen=True)
-class Grade:
-    """What one reply earned.
-
-    Attributes:
-        score: 0 to 1.
-        parsed: The answer that was read, for people; empty when unparsed.
-        how: ``strict``, ``lenient`` or ``unparsed``.
-    """
-
-    score: float
-    parsed: str
-    how: How
-
-
-def grade_answer(output: str, prompt: Prompt) -> Grade:
-    """How right the answer that :mod:`avatar.answers` reads from ``output`` is; nothing is guessed, unparsed is 0.
-
-    See :func:`avatar.rewards.accuracy`: 1 or 0, but for ``ocr`` and ``free``, whose answers are more or less alike.
-    """
-    answer = parse_answer(output, prompt.problem_type, prompt.options)
-    score = accuracy(output, prompt.answer, prompt.problem_type, prompt.options)
-    if answer.value is None:
-        shown = ""
-    elif prompt.problem_type == "choice":
-        shown = prompt.options[int(answer.value)]
-    else:
-        shown = f"{answer.value:g}" if isinstance(answer.value, float) else str(answer.value)
-    return Grade(score, shown, answer.how)
 
 
 class Benchmark(ABC):
     """One benchmark, by its lower-case key in ``BENCHMARKS``.
 
     Attributes:
+        title: Its name.
         version: Raised whenever the same reply could be graded differently.
-        source: Where the questions come from.
+        source: Where the questions come from: repository or hub id, and file.
+        licence: Of the questions, as far as it is known.
         num_records: How many there should be.
+        media_kinds: What is shown: ``image``, ``video``, ``audio``.
+        groups: What results are reported by, in this order; keys of :attr:`Question.groups`.
+        metric: What the headline figure is called.
+        scorings: Those that it knows.
+        published: Figures in the AVATAR paper and on its site, in %, by what they are of.
+        elsewhere: Figures published by others, in %, by what they are of and where they stand.
+        recipe: How it is asked if nothing else is said.
         default_root: Folder that is looked into when none is given.
     """
 
-    version: ClassVar[int]
+    title: ClassVar[str]
+    version: ClassVar[int] = 1
     source: ClassVar[str]
+    licence: ClassVar[str] = "not stated"
     num_records: ClassVar[int]
+    media_kinds: ClassVar[tuple[str, ...]]
+    groups: ClassVar[tuple[str, ...]] = ()
+    metric: ClassVar[str] = "accuracy"
+    scorings: ClassVar[tuple[Scoring, ...]] = ("avatar", "official", "authors")
+    published: ClassVar[Mapping[str, float]] = {}
+    elsewhere: ClassVar[Mapping[str, float]] = {}
+    recipe: ClassVar[Recipe] = Recipe()
     default_root: ClassVar[str]
+
+    # -- questions ---------------------------------------------------------------------------------------------------
 
     @abstractmethod
     def prompts(self, root: Path, swap: Swap | None = None) -> PromptDataset:
         """The questions in ``root``, with each clip's sound or picture swapped for another's if asked."""
 
-    def grade(self, output: str, prompt: Prompt) -> Grade:
-        """Grade one raw reply."""
-        return grade_answer(output, prompt)
+    @abstractmethod
+    def question(self, prompt: Prompt) -> Question:
+        """The question that a prompt of :meth:`prompts` asks."""
+
+    def question_of_row(self, row: Mapping[str, Any]) -> Question:
+        """The question of a row of ``avatar grade`` or of saved predictions.
+
+        Options may be a list, or an object whose keys are letters. ``ground_truth`` and ``question_type`` are taken for
+        ``gold`` and ``qtype``.
+
+        Raises:
+            DataError: A field is missing or of the wrong type.
+        """
+        options = row.get("options") or []
+        options = list(options.values()) if isinstance(options, Mapping) else options
+        gold = row.get("gold", row.get("ground_truth"))
+        if gold is None:
+            raise DataError(f"row {row.get('id')!r}: field 'gold' is missing")
+        if not isinstance(options, list) or not all(isinstance(option, str) for option in options):
+            raise DataError(f"row {row.get('id')!r}: 'options' must be a list of texts, or letters with texts")
+        qtype = str(row.get("qtype") or row.get("question_type") or "")
+        return Question(
+            key=str(row.get("id", "")),
+            text=str(row.get("question") or ""),
+            gold=gold,
+            problem_type=str(row.get("problem_type") or self.problem_type(qtype, tuple(options))),
+            options=tuple(options),
+            qtype=qtype,
+            groups={name: tuple(v) if isinstance(v, list) else v for name, v in (row.get("groups") or {}).items()},
+            ident=str(row.get("ident") or ""),
+        )
+
+    def problem_type(self, qtype: str, options: Sequence[str]) -> str:
+        """How the answer to a question of type ``qtype`` is parsed."""
+        return "choice" if options else "exact"
+
+    # -- grading -----------------------------------------------------------------------------------------------------
+
+    def grade(self, output: str, question: Question, scoring: Scoring = "avatar") -> Grade:
+        """Grade one raw reply; a pure function.
+
+        Raises:
+            ConfigError: The benchmark has no such rule.
+        """
+        self.check_scoring(scoring)
+        return getattr(self, scoring)(output, question)
+
+    def check_scoring(self, scoring: str) -> None:
+        """Raise :class:`ConfigError` where the benchmark has no such rule."""
+        if scoring in self.scorings:
+            return
+        known = " or ".join(self.scorings)
+        if scoring == "authors":
+            raise ConfigError(f"{self.title}: the authors of AVATAR published no script for it; use --scoring {known}")
+        raise ConfigError(f"--scoring must be {known} for {self.title}, got {scoring!r}")
+
+    def avatar(self, output: str, question: Question) -> Grade:
+        """Our rule: :func:`avatar.answers.parse_answer` reads the answer, nothing is guessed, unparsed is 0."""
+        return grade_answer(output, question.problem_type, question.gold, question.texts)
+
+    def official(self, output: str, question: Question) -> Grade:
+        """The benchmark's own rule to the letter, on the raw reply."""
+        return self.avatar(output, question)
+
+    def authors(self, output: str, question: Question) -> Grade:
+        """The rule of the AVATAR authors' script, on the reply alone (their scripts decode the prompt along)."""
+        raise ConfigError(f"{self.title}: the authors of AVATAR published no script for it")
+
+    def judge_request(self, output: str, question: Question, scoring: Scoring) -> ChatRequest | None:
+        """What a judge is asked about a reply whose score is None; None where no judge is foreseen."""
+        return None
+
+    def judged(self, verdict: Mapping[str, Any], question: Question, scoring: Scoring) -> Grade:
+        """The grade that follows from a judge's verdict."""
+        raise NotImplementedError
+
+    # -- figures -----------------------------------------------------------------------------------------------------
+
+    def settle(self, graded: Sequence[Graded], scoring: Scoring) -> list[Graded]:
+        """What depends on more than one reply, such as ids that count once; by default nothing."""
+        return list(graded)
+
+    def overall(self, graded: Sequence[Graded], weights: Tensor) -> Tensor:
+        r"""The headline figure, 0 to 1: by default the mean over questions, :math:`\sum_i w_i s_i / \sum_i w_i`.
+
+        Args:
+            graded: n graded replies, all scored.
+            weights: [..., n], how often each is drawn; ones for the figure itself.
+
+        Returns:
+            [...]; NaN where no reply is drawn.
+        """
+        scores = weights.new_tensor([g.grade.score or 0.0 for g in graded])  # [n]
+        return (weights @ scores) / weights.sum(-1)
+
+    def figures(self, graded: Sequence[Graded]) -> dict[str, float]:
+        """Further figures of the benchmark's rule, by the names it gives them; percentages are 0 to 100."""
+        return {}
 
 
 BENCHMARKS: Registry[type[Benchmark]] = Registry("benchmark", "benchmarks")
+ALIASES = {"cg_av_counting": "av_counting"}
+
+
+def uncounted(graded: Graded) -> Graded:
+    """The same, left out of the mean."""
+    return replace(graded, grade=replace(graded.grade, counted=False))
+
+
+def find_benchmark(name: str) -> type[Benchmark]:
+    """The benchmark called ``name``, hyphens for underscores and capitals allowed.
+
+    Raises:
+        UnknownNameError: There is none; says which are.
+    """
+    key = name.lower().replace("-", "_")
+    return BENCHMARKS[ALIASES.get(key, key) if ALIASES.get(key, key) in BENCHMARKS else name]

@@ -5,18 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 
 from avatar.benchmarks.base import BENCHMARKS, Benchmark
+from avatar.benchmarks.question import Question
 from avatar.data.dataset import PromptDataset
 from avatar.data.micro import KINDS, RULE, SPLITS
 from avatar.data.micro_stages import STAGE_SPLITS
 from avatar.data.prepare import Swap
 from avatar.data.prompts import PromptStyle
+from avatar.data.schema import Medium
+from avatar.types import Prompt
 
 
 @BENCHMARKS.register("micro")
 class Micro(Benchmark):
     """Five kinds of questions about one-second clips, see :mod:`avatar.data.micro`."""
 
-    version = 1
+    title = "micro-world"
+    media_kinds = ("video",)
+    groups = ("kind",)
+    scorings = ("avatar",)
     source = "avatar data synth"
     num_records = SPLITS["test"] * len(KINDS)
     default_root = "data/micro/test"
@@ -24,6 +30,12 @@ class Micro(Benchmark):
     def prompts(self, root: Path, swap: Swap | None = None) -> PromptDataset:
         """Shards of ``root``, asked without a system message and with options on one line, as in training."""
         return PromptDataset([root], PromptStyle(letter_options=False), RULE, swap=swap)
+
+    def question(self, prompt: Prompt) -> Question:
+        """As the record has it."""
+        kind = str(prompt.metadata.get("kind", prompt.problem_type))
+        media = tuple(Medium(clip.kind, clip.key) for clip in prompt.clips)
+        return Question(prompt.key, "", prompt.answer, prompt.problem_type, prompt.options, media, kind, {"kind": kind})
 
 
 @BENCHMARKS.register("micro_vision")

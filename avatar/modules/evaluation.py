@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from torchmetrics import MeanMetric
 
-from avatar.benchmarks.base import Benchmark, Grade, grade_answer
+from avatar.benchmarks import Benchmark, Grade, grade_answer
 from avatar.modules.policy import Policy
 from avatar.modules.steps import of_all_ranks
 from avatar.types import Completion, Prompt, Sampling
@@ -48,8 +48,12 @@ class EvaluationModule(LightningModule):
         """One graded row a prompt: key, kind, output, parsed, how, gold, score, length, finished."""
         prefixes = self.policy.encode(prompts)
         completions = [group[0] for group in self.policy.adapter.generate(prefixes, 1, self.eval_sampling)]
-        grade = self.benchmark.grade if self.benchmark else grade_answer
-        return [_row(p, c, grade(c.text, p)) for p, c in zip(prompts, completions, strict=True)]
+        return [_row(p, c, self._grade(c.text, p)) for p, c in zip(prompts, completions, strict=True)]
+
+    def _grade(self, output: str, prompt: Prompt) -> Grade:
+        if self.benchmark:
+            return self.benchmark.grade(output, self.benchmark.question(prompt))
+        return grade_answer(output, prompt.problem_type, prompt.answer, prompt.options)
 
     def validation_step(self, batch: list[Prompt], batch_idx: int) -> None:
         """Answer and grade."""

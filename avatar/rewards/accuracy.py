@@ -33,6 +33,7 @@ def accuracy(
     number, ``paper``        :math:`\max(0, 1 - |x - g| / |g|)`; with g = 0, as ``release``
     ocr                      max(0, 1 - word error rate), :func:`avatar.rewards.text.word_accuracy`
     free                     mean F of ROUGE-1, 2 and L, :func:`avatar.rewards.text.rouge`
+    choices                  F1 of the two sets of options
     ======================== ========================================================================================
 
     Args:
@@ -49,6 +50,9 @@ def accuracy(
     said, gold = parse_answer(text, problem_type, options).value, gold_answer(answer, problem_type, options)
     if said is None:
         return 0.0
+    if isinstance(said, str) and isinstance(gold, str) and problem_type == "choices":
+        both = set(said.split(",")) & set(gold.split(","))
+        return 2 * len(both) / (said.count(",") + gold.count(",") + 2)
     if isinstance(said, str) and isinstance(gold, str) and problem_type in ("ocr", "free"):
         return word_accuracy(said, gold) if problem_type == "ocr" else rouge(said, gold)
     if isinstance(said, float) and isinstance(gold, float) and number == "paper" and gold:

@@ -28,7 +28,7 @@ def test_a_stages_benchmark_asks_its_kinds_of_questions_and_grades_right_chains_
     dataset = benchmark.prompts(roots[name])
     prompts = [dataset[i] for i in range(len(dataset))]
     assert {p.metadata["kind"] for p in prompts} == KINDS[name]
-    assert [benchmark.grade(p.chain, p).score for p in prompts] == [1.0] * len(prompts)
+    assert [benchmark.grade(p.chain, benchmark.question(p)).score for p in prompts] == [1.0] * len(prompts)
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -41,10 +41,11 @@ def test_a_benchmark_tells_how_many_questions_its_whole_split_holds(name):
 def test_the_place_must_be_right_and_not_the_colour_alone(roots):
     benchmark = BENCHMARKS["micro_localise"]()
     prompt = benchmark.prompts(roots["micro_localise"])[0]
+    question = benchmark.question(prompt)
     left, right = (side.split(": ")[1] for side in prompt.answer.split(" | "))
-    assert benchmark.grade(f"<answer>Left: {right} | Right: {left}</answer>", prompt).score == 0
-    assert benchmark.grade(f"<answer>Right: {right} | Left: {left}</answer>", prompt).score == 1
-    assert benchmark.grade(f"<answer>Left: {left}</answer>", prompt).score == 0
+    assert benchmark.grade(f"<answer>Left: {right} | Right: {left}</answer>", question).score == 0
+    assert benchmark.grade(f"<answer>Right: {right} | Left: {left}</answer>", question).score == 1
+    assert benchmark.grade(f"<answer>Left: {left}</answer>", question).score == 0
 
 
 def test_a_stages_benchmark_can_be_asked_for_by_name(roots):

@@ -1,0 +1,31 @@
+"""The ``avatar`` grading: one parser decides what was answered, nothing is guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from avatar.answers import gold_answer, parse_answer
+from avatar.benchmarks.grades import Grade
+from avatar.rewards import accuracy
+
+
+def grade_answer(output: str, problem_type: str, gold: object, options: Sequence[str] = ()) -> Grade:
+    """How right the answer that :mod:`avatar.answers` reads from ``output`` is; unparsed is 0.
+
+    See :func:`avatar.rewards.accuracy`: 1 or 0, but for ``ocr`` and ``free``, whose answers are more or less alike, and
+    ``choices``, whose F1 it is.
+    """
+    answer = parse_answer(output, problem_type, options)
+    score = accuracy(output, str(gold), problem_type, options)
+    if answer.value is None:
+        shown = ""
+    elif problem_type == "choice":
+        shown = options[int(answer.value)]
+    else:
+        shown = f"{answer.value:g}" if isinstance(answer.value, float) else str(answer.value)
+    return Grade(score, shown, answer.how)
+
+
+def gold_letter(gold: str, options: Sequence[str]) -> str:
+    """The letter of a gold answer that names its option by letter or by text."""
+    return "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[int(gold_answer(gold, "choice", options))]
