@@ -30,6 +30,7 @@ class Clip:
         sample_rate: Of ``audio``, in Hz.
         times: [F] float64, when each frame is shown, in seconds from the clip's start; None for even steps of ``fps``.
         image: Whether this is a still picture, F = 1, and no video of one frame.
+        notes: What is not as its file or its record has it: ``no sound track``, ``sound cut at 300 s``.
     """
 
     key: str
@@ -39,6 +40,7 @@ class Clip:
     sample_rate: int = 16_000
     times: Tensor | None = None
     image: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:

@@ -39,6 +39,7 @@ class Benchmark(ABC):
         elsewhere: Figures published by others, in %, by what they are of and where they stand.
         recipe: How it is asked if nothing else is said.
         default_root: Folder that is looked into when none is given.
+        batch_size: Questions that are answered at a time if nothing else is said.
     """
 
     title: ClassVar[str]
@@ -54,16 +55,35 @@ class Benchmark(ABC):
     elsewhere: ClassVar[Mapping[str, float]] = {}
     recipe: ClassVar[Recipe] = Recipe()
     default_root: ClassVar[str]
+    batch_size: ClassVar[int] = 64
 
     # -- questions ---------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def prompts(self, root: Path, swap: Swap | None = None) -> PromptDataset:
-        """The questions in ``root``, with each clip's sound or picture swapped for another's if asked."""
+    def prompts(self, root: Path | None, recipe: Recipe, swap: Swap | None = None) -> PromptDataset:
+        """The questions in ``root``, or where the benchmark expects its files.
+
+        Args:
+            root: Folder of its files.
+            recipe: How they are asked.
+            swap: Give each clip the sound or the picture of another.
+        """
 
     @abstractmethod
     def question(self, prompt: Prompt) -> Question:
         """The question that a prompt of :meth:`prompts` asks."""
+
+    def question_called(self, key: str) -> Question:
+        """The question of that key, as far as it is known without its clips."""
+        return Question(key, "", "", "exact")
+
+    def missing(self, keys: Sequence[str], recipe: Recipe, allowed: bool) -> dict[str, str]:
+        """Which of these questions have media that are not there, and which; looked up before anything is decoded.
+
+        Raises:
+            DataError: Some have, and that is not ``allowed``.
+        """
+        return {}
 
     def question_of_row(self, row: Mapping[str, Any]) -> Question:
         """The question of a row of ``avatar grade`` or of saved predictions.
@@ -91,6 +111,7 @@ class Benchmark(ABC):
             qtype=qtype,
             groups={name: tuple(v) if isinstance(v, list) else v for name, v in (row.get("groups") or {}).items()},
             ident=str(row.get("ident") or ""),
+            shown=str(row.get("clip") or ""),
         )
 
     def problem_type(self, qtype: str, options: Sequence[str]) -> str:

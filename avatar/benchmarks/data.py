@@ -2,30 +2,46 @@
 
 from __future__ import annotations
 
-from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_warn
 
 from avatar.benchmarks.base import BENCHMARKS
+from avatar.benchmarks.exam import Exam
+from avatar.benchmarks.question import Question
+from avatar.benchmarks.recipe import Recipe
 from avatar.data.dataset import start_decoders
+from avatar.data.index import Entry
 from avatar.data.loader import PromptLoader
-from avatar.data.plan import plan_in_order
 from avatar.data.prepare import Swap
 from avatar.data.skipped import Failure, print_failures
+from avatar.errors import ConfigError
+from avatar.models.base import fingerprint
 
 
 class BenchmarkData(LightningDataModule):
-    """All questions of one benchmark, in order.
+    """The questions of one benchmark, those about the same clips together, the largest files first.
+
+    So a clip is decoded and encoded once, and what needs most memory comes first. The batches are the same whatever was
+    answered before and however many processes share them: a reply does not hang on either.
 
     Args:
         benchmark: Its key.
         root: Folder of its files; by default where the benchmark expects them.
         swap: Give each clip the ``audio`` or the ``video`` of another: shows whether a model uses them.
-        batch_size: Questions answered at a time.
+        batch_size: Questions answered at a time; by default what the benchmark says.
         num_workers: Processes that decode ahead, at least one.
-        on_error: ``skip`` clips that cannot be read, count and name them; or ``raise``.
+        recipe: How questions are asked; by default as the benchmark pins it.
+        limit: Ask so many, evenly spread over the whole; None asks all.
+        allow_missing: Count a question as wrong whose media are missing or cannot be read; else that is an error.
+
+    Attributes:
+        keys: Of all questions, in the benchmark's order.
+        positions: Of those that are asked, in that order.
+        missing: Why questions among them cannot be asked, by key.
+        exam: What takes the replies of a test.
     """
 
     def __init__(
@@ -33,34 +49,78 @@ class BenchmarkData(LightningDataModule):
         benchmark: str,
         root: str | None = None,
         swap: Swap | None = None,
-        batch_size: int = 64,
+        batch_size: int | None = None,
         num_workers: int = 1,
-        on_error: str = "skip",
+        recipe: Recipe | None = None,
+        limit: int | None = None,
+        allow_missing: bool = False,
     ) -> None:
         super().__init__()
-        self.benchmark, self.swap = BENCHMARKS[benchmark](), swap
-        self.name, self.root = benchmark, Path(root or self.benchmark.default_root)
-        self.batch_size, self.num_workers, self.on_error = batch_size, num_workers, on_error
+        self.name, self.benchmark, self.swap = benchmark, BENCHMARKS[benchmark](), swap
+        self.root = Path(root) if root else None
+        for name, value in (("batch_size", batch_size), ("limit", limit), ("num_workers", num_workers)):
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} must be at least 1, got {value}")
+        self.batch_size, self.num_workers = batch_size or self.benchmark.batch_size, num_workers
+        self.recipe, self.limit, self.allow_missing = recipe or self.benchmark.recipe, limit, allow_missing
         self.loader: PromptLoader | None = None
+        self.exam = Exam()
+        self.missing: dict[str, str] = {}
 
     def setup(self, stage: str) -> None:
-        """Find the questions; warns when there are fewer than there should be."""
-        self.dataset = self.benchmark.prompts(self.root, self.swap)
-        self.dataset.decoders = start_decoders(self.num_workers, self.dataset.rule)
-        if len(self.dataset) < self.benchmark.num_records:
-            rank_zero_warn(f"{self.name}: {len(self.dataset)} of {self.benchmark.num_records} records in {self.root}")
+        """Find the questions and their media.
+
+        Warns where there are fewer questions than there should be.
+
+        Raises:
+            DataError: There are none; or media are missing and ``allow_missing`` is off.
+        """
+        self.dataset = self.benchmark.prompts(self.root, self.recipe, self.swap)
+        self.entries: list[Entry] = list(chain.from_iterable(self.dataset.indexes))
+        self.keys = [entry.key for entry in self.entries]
+        self.positions = spread(len(self.keys), self.limit)
+        if len(self.keys) < self.benchmark.num_records:
+            where = self.dataset.indexes[0].folder
+            rank_zero_warn(f"{self.name}: {len(self.keys)} of {self.benchmark.num_records} records in {where}")
+        self.missing = self.benchmark.missing([self.keys[p] for p in self.positions], self.recipe, self.allow_missing)
+        self.dataset.decoders = start_decoders(self.num_workers, self.dataset.rule, "recipe.time_limit")
+
+    def question(self, key: str) -> Question:
+        """The question called ``key``, of a benchmark that knows its questions without their clips."""
+        return self.benchmark.question_called(key)
 
     def test_dataloader(self) -> PromptLoader:
-        """Batches in order."""
-        plan = partial(plan_in_order, len(self.dataset), self.batch_size)
+        """Batches of what was not answered before."""
+        trainer = self.trainer
+        if trainer is None:
+            return self._loader(set(), 0, 1)
+        module = trainer.lightning_module
+        weights = fingerprint([module.policy.adapter], lora=True)  # type: ignore[union-attr, list-item]
+        self.exam.begin(self, weights, trainer.global_rank, trainer.strategy.broadcast)
+        return self._loader(set(self.exam.before), trainer.global_rank, trainer.world_size)
+
+    def predict_dataloader(self) -> PromptLoader:
+        """Batches of all."""
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        return self._loader(set(), rank, world)
+
+    val_dataloader = predict_dataloader
+
+    def _loader(self, answered: set[str], rank: int, world: int) -> PromptLoader:
+        batches = self.batches(answered)
         self.loader = PromptLoader(
-            self.dataset, plan, 4 * self.num_workers, self.on_error, rank=rank, world_size=world, resumable=False
+            self.dataset, lambda epoch: batches, 4 * self.num_workers, rank=rank, world_size=world, resumable=False
         )
         return self.loader
 
-    predict_dataloader = test_dataloader
-    val_dataloader = test_dataloader
+    def batches(self, answered: set[str]) -> list[list[int]]:
+        """Positions of each batch, less what is ``answered`` or missing."""
+        order = sorted(self.positions, key=lambda p: (-_num_bytes(self.entries[p]), self.entries[p].sample, p))
+        size = self.batch_size
+        cut = [order[start : start + size] for start in range(0, len(order), size)]
+        done = answered | set(self.missing)
+        left = [[p for p in batch if self.keys[p] not in done] for batch in cut]
+        return [batch for batch in left if batch]
 
     @property
     def failures(self) -> dict[str, Failure]:
@@ -72,3 +132,16 @@ class BenchmarkData(LightningDataModule):
         if self.failures:
             print_failures(list(self.failures.values()))
         self.dataset.decoders.close()
+
+
+def spread(total: int, limit: int | None) -> list[int]:
+    """``limit`` of 0 .. total - 1, evenly spread; all where there are no more."""
+    if limit is None or limit >= total:
+        return list(range(total))
+    return [i * total // limit for i in range(limit)]
+
+
+def _num_bytes(entry: Entry) -> int:
+    """Of all its files: how long they are, as far as can be told without opening them."""
+    spans = chain(entry.members.values(), *entry.frames.values())
+    return sum(span.size for span in spans)

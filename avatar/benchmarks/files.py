@@ -5,13 +5,23 @@ from __future__ import annotations
 import json
 import os
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from avatar.benchmarks.base import Benchmark
-from avatar.benchmarks.question import Question
+from avatar.benchmarks.places import find_home
+from avatar.benchmarks.question import Question, letter_of
+from avatar.benchmarks.recipe import Recipe
+from avatar.data.dataset import PromptDataset
+from avatar.data.files import FileIndex, missing
+from avatar.data.modalities import limit_media
+from avatar.data.prepare import Swap
+from avatar.data.prompts import PromptStyle
+from avatar.data.schema import Record
 from avatar.errors import DataError
+from avatar.types import Prompt
 
 
 class FileBenchmark(Benchmark):
@@ -25,6 +35,7 @@ class FileBenchmark(Benchmark):
 
     annotation: ClassVar[tuple[str, ...]]
     hub: ClassVar[str] = ""
+    batch_size: ClassVar[int] = 8
 
     @abstractmethod
     def questions(self, root: Path) -> list[Question]:
@@ -33,6 +44,42 @@ class FileBenchmark(Benchmark):
         Raises:
             DataError: There is no annotation file, or a record of it is not what the benchmark's are.
         """
+
+    def prompts(self, root: Path | None, recipe: Recipe, swap: Swap | None = None) -> PromptDataset:
+        """See :meth:`Benchmark.prompts`; the folder is found by :func:`avatar.benchmarks.places.find_home`."""
+        self.home = find_home(self.title, self.source, self.annotation, self.hub, self.default_root, root)
+        self._questions = {question.key: question for question in self.questions(self.home)}
+        self._records = {key: to_record(question) for key, question in self._questions.items()}
+        index = FileIndex(self.home, list(self._records.items()))
+        style = PromptStyle(recipe.system, recipe.letter_options)
+        rule = replace(recipe.rule(), cut_audio=True, silent_videos=True)
+        return PromptDataset([index], style, rule, swap=swap, modalities=recipe.modalities)
+
+    def question(self, prompt: Prompt) -> Question:
+        """See :meth:`Benchmark.question`."""
+        return self._questions[prompt.key]
+
+    def question_called(self, key: str) -> Question:
+        """See :meth:`Benchmark.question_called`."""
+        return self._questions[key]
+
+    def missing(self, keys: Sequence[str], recipe: Recipe, allowed: bool) -> dict[str, str]:
+        """See :meth:`Benchmark.missing`."""
+        shown = {key: limit_media(self._records[key], recipe.modalities).media for key in keys}
+        names = list(dict.fromkeys(medium.name for media in shown.values() for medium in media))
+        absent = set(missing(self.home, names))
+        if absent and not allowed:
+            raise DataError(self._absent(absent, names), "missing media")
+        found = {key: next((m.name for m in media if m.name in absent), None) for key, media in shown.items()}
+        return {key: f"{name} is not in {self.home}" for key, name in found.items() if name}
+
+    def _absent(self, absent: set[str], names: Sequence[str]) -> str:
+        first = next(name for name in names if name in absent)
+        how_many = f"all {len(names)}" if len(absent) == len(names) else f"{len(absent)} of {len(names)}"
+        return (
+            f"{self.title}: {how_many} media files are missing in {self.home}, the first is {first}. Put them there as "
+            f"{self.source} has them; or count the questions about them as wrong with --allow_missing"
+        )
 
     def annotation_files(self, root: Path) -> list[Path]:
         """The files to read.
@@ -49,6 +96,20 @@ class FileBenchmark(Benchmark):
             "give its folder with --benchmark_root",
             "missing annotation",
         )
+
+
+def to_record(question: Question) -> Record:
+    """What a prompt is made of: the text with its media before it, or in the places that ``parts`` give them."""
+    common = {
+        "problem_type": "exact",
+        "media": list(question.media),
+        "use_audio_in_video": any(medium.kind == "video" for medium in question.media),
+    }
+    if not question.parts:
+        return Record(question=question.text, options=list(question.texts), **common)  # type: ignore[arg-type]
+    lines = [f"\n{letter_of(i)}. {text}" for i, text in enumerate(question.texts)]
+    content = [dict(part) for part in question.parts] + [{"type": "text", "text": "".join(lines)}]
+    return Record(messages=[{"role": "user", "content": content}], **common)  # type: ignore[arg-type]
 
 
 def read_json(path: Path) -> Any:

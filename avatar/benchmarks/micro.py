@@ -6,6 +6,7 @@ from pathlib import Path
 
 from avatar.benchmarks.base import BENCHMARKS, Benchmark
 from avatar.benchmarks.question import Question
+from avatar.benchmarks.recipe import Recipe
 from avatar.data.dataset import PromptDataset
 from avatar.data.micro import KINDS, RULE, SPLITS
 from avatar.data.micro_stages import STAGE_SPLITS
@@ -26,10 +27,19 @@ class Micro(Benchmark):
     source = "avatar data synth"
     num_records = SPLITS["test"] * len(KINDS)
     default_root = "data/micro/test"
+    recipe = Recipe(  # as in training: without a system message, and with options on one line
+        min_pixels=RULE.min_pixels,
+        max_pixels=RULE.max_pixels,
+        max_new_tokens=None,
+        wording="plain",
+        letter_options=False,
+    )
 
-    def prompts(self, root: Path, swap: Swap | None = None) -> PromptDataset:
-        """Shards of ``root``, asked without a system message and with options on one line, as in training."""
-        return PromptDataset([root], PromptStyle(letter_options=False), RULE, swap=swap)
+    def prompts(self, root: Path | None, recipe: Recipe, swap: Swap | None = None) -> PromptDataset:
+        """Shards of ``root``."""
+        style = PromptStyle(recipe.system, recipe.letter_options)
+        folder = root or Path(self.default_root)
+        return PromptDataset([folder], style, recipe.rule(), swap=swap, modalities=recipe.modalities)
 
     def question(self, prompt: Prompt) -> Question:
         """As the record has it."""

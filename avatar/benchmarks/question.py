@@ -30,6 +30,7 @@ class Question:
         parts: Where media stand between pieces of the text: parts of a chat turn, without the options. Empty where all
             media come before ``text``.
         ident: The benchmark's own id, where its rule goes by it.
+        shown: Names what is shown, if ``media`` do not.
     """
 
     key: str
@@ -42,6 +43,7 @@ class Question:
     groups: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
     parts: tuple[Mapping[str, str], ...] = ()
     ident: str = ""
+    shown: str = ""
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -51,7 +53,7 @@ class Question:
     @property
     def clip(self) -> str:
         """Names what is shown: questions about the same are no independent draws."""
-        return " ".join(sorted({medium.name for medium in self.media})) or self.key
+        return self.shown or " ".join(sorted({medium.name for medium in self.media})) or self.key
 
 
 def option_texts(options: Sequence[str]) -> tuple[str, ...]:

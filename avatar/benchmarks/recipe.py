@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Literal
 
+from avatar.data.modalities import MODALITIES, Modalities
 from avatar.data.rules import ClipRule
 from avatar.errors import ConfigError
+from avatar.registry import did_you_mean
 
-Modalities = Literal["both", "video", "audio", "none"]
 Wording = Literal["think", "direct", "plain"]
 
 SYSTEMS: dict[str, str | None] = {
@@ -32,7 +33,7 @@ class Recipe:
         max_pixels: Larger frames are scaled down to this, each for itself.
         max_audio_seconds: Of a longer sound the beginning is heard, so many seconds, as in the reference processor;
             the result counts such clips.
-        max_new_tokens: Length limit of a reply.
+        max_new_tokens: Length limit of a reply; None is that of the module.
         modalities: What of the media is shown: ``both``; ``video``, all pictures and no sound; ``audio``, the sound of
             videos too and no pictures; ``none``, the text alone.
         wording: ``think`` asks for ``<think>`` and ``<answer>``, as in training; ``direct`` for the answer alone;
@@ -48,16 +49,16 @@ class Recipe:
     min_pixels: int = 4 * 28 * 28
     max_pixels: int = 64 * 28 * 28
     max_audio_seconds: float = 300.0
-    max_new_tokens: int = 1024
+    max_new_tokens: int | None = 1024
     modalities: Modalities = "both"
     wording: Wording = "think"
     letter_options: bool = True
 
     def __post_init__(self) -> None:
-        for name, known in (("modalities", ("both", "video", "audio", "none")), ("wording", tuple(SYSTEMS))):
+        for name, known in (("modalities", MODALITIES), ("wording", tuple(SYSTEMS))):
             if getattr(self, name) not in known:
                 raise ConfigError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
-        if self.max_new_tokens < 1:
+        if self.max_new_tokens is not None and self.max_new_tokens < 1:
             raise ConfigError(f"recipe.max_new_tokens must be at least 1, got {self.max_new_tokens}")
         self.rule()
 
@@ -76,6 +77,18 @@ class Recipe:
             max_audio_seconds=self.max_audio_seconds,
             time_limit=300.0,
         )
+
+    def changed(self, **changes: object) -> Recipe:
+        """The same with other values; what is None stays.
+
+        Raises:
+            ConfigError: There is no such setting, or a value is out of range.
+        """
+        known = {f.name for f in fields(self)}
+        for name in changes:
+            if name not in known:
+                raise ConfigError(f"unknown setting recipe.{name}.{did_you_mean(name, sorted(known))}")
+        return replace(self, **{name: value for name, value in changes.items() if value is not None})  # type: ignore[arg-type]
 
     def stamp(self, **more: object) -> str:
         """Eight hexadecimal digits that differ where any setting, or any of ``more``, does."""

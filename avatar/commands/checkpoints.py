@@ -1,51 +1,15 @@
-"""Which file ``--ckpt_path`` means, and how a checkpoint's model is rebuilt."""
+"""Which file ``--ckpt_path`` means."""
 
 from __future__ import annotations
 
-import json
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
 from jsonargparse import Namespace
-from torch import Tensor
 
 from avatar.errors import CheckpointError
 
 NAMED_CHECKPOINTS = ("last", "best")
-
-
-@dataclass(frozen=True)
-class StoredModel:
-    """What :class:`ConfigInCheckpoint` put into a checkpoint.
-
-    Attributes:
-        model: Class path and arguments; None in a checkpoint of another program.
-        skeleton: Configuration and processor as files; None where the weights are those of a LoRA alone, and the model
-            beside them is loaded from its own path.
-    """
-
-    model: dict[str, Any] | None
-    skeleton: dict[str, Tensor] | None
-
-
-def read_checkpoint(path: Path) -> StoredModel:
-    """How to rebuild the model of a checkpoint.
-
-    Raises:
-        CheckpointError: The file is no readable checkpoint.
-    """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        stored = checkpoint.get("avatar_model")
-        return StoredModel(json.loads(stored) if stored else None, checkpoint.get("avatar_skeleton"))
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        others = sorted(str(p) for p in path.parent.glob("*.ckpt") if p != path)
-        hint = f"; beside it there is {', '.join(others)}" if others else ""
-        raise CheckpointError(f"{path}: not a readable checkpoint ({reason}){hint}") from None
 
 
 def named_checkpoint(name: str, trainer: Namespace) -> Path:
@@ -74,11 +38,15 @@ def resolve_checkpoint(given: str | None, subcommand: str, has_config: bool) -> 
     if given is None or (given in NAMED_CHECKPOINTS and has_config):
         return None
     if given in NAMED_CHECKPOINTS:
-        found = sorted(Path("runs").glob(f"**/{given}.ckpt"), key=lambda p: p.stat().st_mtime)
-        if not found:
+        if (found := newest_checkpoint(given)) is None:
             raise CheckpointError(f"--ckpt_path {given}: no {given}.ckpt under runs/; give the file, or --config")
-        print(f"--ckpt_path {given} is {found[-1]}", file=sys.stderr)
-        return found[-1]
+        print(f"--ckpt_path {given} is {found}", file=sys.stderr)
+        return found
     if not Path(given).is_file():
         raise CheckpointError(f"--ckpt_path: no such file: {given}")
     return Path(given)
+
+
+def newest_checkpoint(name: str) -> Path | None:
+    """The ``last`` or ``best`` checkpoint under ``runs/`` that was written last."""
+    return max(Path("runs").glob(f"**/{name}.ckpt"), key=lambda path: path.stat().st_mtime, default=None)

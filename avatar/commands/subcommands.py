@@ -14,10 +14,11 @@ from avatar.registry import did_you_mean
 Function = Callable[..., int | None]
 
 
-class _Parser(ArgumentParser):
+class Parser(ArgumentParser):
     """Answers an unknown option with the nearest known one."""
 
     def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
+        """Raise :class:`ConfigError`."""
         if match := re.search(r"[Uu]nrecognized arguments: ([^\s=]+)", message):
             known = [option for option in self._option_string_actions if option.startswith("--")]
             raise ConfigError(f"unknown argument {match[1]}.{did_you_mean(match[1], known)}") from ex
@@ -46,10 +47,10 @@ def run_subcommand(
     Raises:
         ConfigError: An option is unknown, or as the function says.
     """
-    parser = _Parser(prog=f"avatar {group}", description=description)
+    parser = Parser(prog=f"avatar {group}", description=description)
     commands = parser.add_subcommands(required=True)
     for name, function in functions.items():
-        sub = _Parser(description=(function.__doc__ or "").split("\n")[0])
+        sub = Parser(description=(function.__doc__ or "").split("\n")[0])
         sub.add_function_arguments(function, as_positional=name not in options_only)
         commands.add_subcommand(name, sub, help=sub.description)
     config: Any = parser.parse_args(list(argv[1:]))

@@ -12,20 +12,31 @@ from typing import Any, ClassVar
 
 import torch
 from jsonargparse import Namespace
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from transformers.utils import logging as transformers_logging
 
-from avatar.benchmarks import BENCHMARKS, BenchmarkData
-from avatar.commands.checkpoints import NAMED_CHECKPOINTS, named_checkpoint, read_checkpoint, resolve_checkpoint
+from avatar.benchmarks import BenchmarkData
+from avatar.commands.checkpoints import NAMED_CHECKPOINTS, named_checkpoint, resolve_checkpoint
+from avatar.commands.evaluating import (
+    add_options,
+    benchmark_data,
+    benchmark_names,
+    check_scoring,
+    exam_of,
+    examine,
+    output_name,
+)
 from avatar.commands.messages import explain  # and every class whose short name `--model` and `--data` take
+from avatar.commands.regrade import regrade
 from avatar.errors import ConfigError
 from avatar.modules import EvaluationModule, RLModule
 from avatar.modules.callbacks import GracefulStop, ResumeLogs, RunProgress, SampleCompletions
 from avatar.modules.checks import check_trainer
 from avatar.modules.health import HealthPanel
+from avatar.modules.loading import read_checkpoint
 from avatar.modules.logs import RunLogger
 from avatar.modules.saving import AtomicCheckpointIO, ConfigInCheckpoint, ExportModel, RunCheckpoint
 from avatar.types import Prompt
@@ -75,6 +86,8 @@ class AvatarCLI(LightningCLI):
         self.checkpoint = resolve_checkpoint(_option(args, "--ckpt_path"), self.subcommand_name, _has_config(args))
         self.stored = read_checkpoint(self.checkpoint) if self.checkpoint else None
         self.graceful = GracefulStop()
+        self.benchmarks: list[str] = []
+        self.several: list[BenchmarkData] = []
         super().__init__(
             EvaluationModule,
             subclass_mode_model=True,
@@ -95,14 +108,7 @@ class AvatarCLI(LightningCLI):
         elif subcommand in EVALUATING:
             parser.set_defaults({"model": {"class_path": "avatar.modules.EvaluationModule"}})
         if subcommand in EVALUATING:
-            parser.add_argument("--benchmark", type=str | None, default=None, help=f"One of: {', '.join(BENCHMARKS)}")
-            parser.add_argument("--benchmark_root", type=str | None, default=None, help="Folder of its files")
-            parser.add_argument(
-                "--swap",
-                type=str | None,
-                default=None,
-                help="audio | video: swap in another clip's, to see what it costs",
-            )
+            add_options(parser, subcommand == "test")
             parser.set_defaults({"verbose": False} if subcommand != "predict" else {})
         if subcommand == self.subcommand_name:
             AvatarParser.known_options = {o for o in parser._option_string_actions if o.startswith("--")}
@@ -124,8 +130,9 @@ class AvatarCLI(LightningCLI):
         args = list(self.raw_args)
         if self.checkpoint:
             _set_option(args, "--ckpt_path", str(self.checkpoint))
-        if benchmark := _option(args, "--benchmark"):
-            BENCHMARKS[benchmark]  # a misspelt name is answered before anything else
+        if benchmark := _option(args, "--benchmark"):  # a misspelt name is answered before anything else
+            self.benchmarks = benchmark_names(benchmark, _option(args, "--benchmark_root"))
+            check_scoring(self.benchmarks, _option(args, "--scoring") or "avatar")
         config = parser.parse_args(args)
         chosen = config[self.subcommand_name]
         if chosen.ckpt_path in NAMED_CHECKPOINTS:
@@ -144,12 +151,18 @@ class AvatarCLI(LightningCLI):
     def _use_benchmark(self, config: Namespace, chosen: Namespace) -> None:
         if chosen.swap not in (None, "audio", "video"):
             raise ConfigError(f"--swap must be audio or video, got {chosen.swap!r}")
-        data = {"benchmark": chosen.benchmark, "root": chosen.benchmark_root, "swap": chosen.swap}
-        parsed = self.parser.parse_object(
-            {self.subcommand_name: {"data": {"class_path": "avatar.benchmarks.BenchmarkData", "init_args": data}}},
-            config,
-        )
+        if len(self.benchmarks) > 1 and self.subcommand_name != "test":
+            raise ConfigError(f"avatar {self.subcommand_name} takes one benchmark at a time; avatar test takes several")
+        self.several = [benchmark_data(name, chosen, len(self.benchmarks) > 1) for name in self.benchmarks]
+        data = {"class_path": "avatar.benchmarks.BenchmarkData", "init_args": {"benchmark": self.benchmarks[0]}}
+        parsed = self.parser.parse_object({self.subcommand_name: {"data": data}}, config)
         chosen.data = parsed[self.subcommand_name].data
+
+    def instantiate_classes(self) -> None:
+        """As ever; benchmarks stand in the place of the data."""
+        super().instantiate_classes()
+        if self.several:
+            self.datamodule = self.several[0]
 
     def _parse_ckpt_path(self) -> None:
         """Done in :meth:`_prepare_subcommand_parser`, as defaults."""
@@ -190,11 +203,23 @@ class AvatarCLI(LightningCLI):
         """Tell the module what it is graded by and where its answers go."""
         if self.subcommand in EVALUATING and self.stored:
             self.model.policy.skeleton = self.stored.skeleton
-        if self.subcommand in EVALUATING and isinstance(self.datamodule, BenchmarkData):
-            self.model.benchmark = self.datamodule.benchmark
-            self.model.output_stem = output_stem(self.checkpoint, Path(self.data_root), self.datamodule)
-        elif self.subcommand in ("test", "predict"):
-            self.model.output_stem = run_folder(self.checkpoint, Path(self.data_root)) / self.subcommand
+        folder = run_folder(self.checkpoint, Path(self.data_root))
+        if not self.several:
+            self.model.output_stem = folder / self.subcommand if self.subcommand in ("test", "predict") else None
+            return
+        name = str(self.checkpoint or self.model.policy.path)
+        self.model.benchmark = self.several[0].benchmark
+        self.model.output_stem = folder / "test" / output_name(self.several[0], Path(name).stem)
+        for data in self.several:
+            if self.subcommand == "test":
+                data.exam = exam_of(data, self.config.test, folder, name, self.checkpoint)
+
+    def test(self, model: EvaluationModule, datamodule: LightningDataModule, **kwargs: Any) -> None:
+        """Each benchmark in turn, or the test data of a config; what cannot be asked stops the others not."""
+        if self.several:
+            examine(self.trainer, model, self.several, kwargs)
+        else:
+            self.trainer.test(model, datamodule=datamodule, **kwargs)
 
     def before_fit(self) -> None:
         """Open the data and try the rewards before the model: what is missing or wrong is told in a second."""
@@ -207,12 +232,6 @@ class AvatarCLI(LightningCLI):
 def run_folder(checkpoint: Path | None, root: Path) -> Path:
     """The run folder that the checkpoint lies in, else ``root``."""
     return checkpoint.parent.parent if checkpoint and checkpoint.parent.name == "checkpoints" else root
-
-
-def output_stem(checkpoint: Path | None, root: Path, data: BenchmarkData) -> Path:
-    """Where predictions and results of a benchmark go."""
-    parts = [data.name, checkpoint.stem if checkpoint else "model", f"swap_{data.swap}" if data.swap else ""]
-    return run_folder(checkpoint, root) / "test" / "-".join(p for p in parts if p)
 
 
 def _option(args: Sequence[str], name: str) -> str | None:
@@ -265,5 +284,7 @@ def main(argv: Sequence[str]) -> int:
     from avatar.cli import EXIT_INTERRUPTED
 
     quieten()
+    if argv[0] == "test" and (predictions := _option(argv, "--regrade")):
+        return regrade(predictions, argv[1:])
     cli = AvatarCLI(argv)
     return EXIT_INTERRUPTED if cli.graceful.interrupted else 0

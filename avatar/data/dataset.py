@@ -10,8 +10,10 @@ from itertools import accumulate, combinations, islice
 from pathlib import Path
 
 from avatar.cache import ByteCache
+from avatar.data.files import FileIndex, Index
 from avatar.data.hints import Overlay
 from avatar.data.index import Entry, ShardIndex
+from avatar.data.modalities import Modalities
 from avatar.data.prepare import Swap, Task, prepare
 from avatar.data.prompts import PromptStyle
 from avatar.data.rules import ClipRule
@@ -44,7 +46,7 @@ class Pending:
         held: Clips of its sample that need no decoding.
     """
 
-    index: ShardIndex
+    index: Index
     entry: Entry
     ticket: int | None = None
     held: dict[str, Clip] = field(default_factory=dict)
@@ -56,10 +58,10 @@ class Pending:
 
 
 class PromptDataset:
-    """Prompts of one or more shard folders by position, or by key, decoded by processes that can be killed.
+    """Prompts of one or more folders by position, or by key, decoded by processes that can be killed.
 
     Args:
-        folders: Shard folders or their addresses; positions run through them in order.
+        folders: Shard folders, their addresses, or indexes of plain files; positions run through them in order.
         style: How records are asked.
         rule: How their media are decoded.
         cache_mb: Bound of the store of decoded clips, in MB.
@@ -68,6 +70,7 @@ class PromptDataset:
         decoders: Processes to share with other datasets; None starts one of its own when it is needed.
         hints: A file of hints that take the place of the records' own; ``auto`` for the ``hints.jsonl`` beside the
             shards, if there is one; None for none.
+        modalities: What of the media is shown, see :func:`avatar.data.modalities.limit_media`.
 
     Attributes:
         overlays: The hints of each folder.
@@ -79,18 +82,19 @@ class PromptDataset:
 
     def __init__(
         self,
-        folders: Sequence[str | Path],
+        folders: Sequence[str | Path | FileIndex],
         style: PromptStyle = PromptStyle(),  # noqa: B008
         rule: ClipRule = ClipRule(),  # noqa: B008
         cache_mb: int = 256,
         swap: Swap | None = None,
         decoders: Decoders | None = None,
         hints: str | None = None,
+        modalities: Modalities = "both",
     ) -> None:
-        self.indexes = [ShardIndex(folder) for folder in folders]
+        self.indexes = [folder if isinstance(folder, FileIndex) else ShardIndex(folder) for folder in folders]
         _check_keys(self.indexes)
         self.overlays = [Overlay(index, hints) for index in self.indexes]
-        self.style, self.rule, self.swap = style, rule, swap
+        self.style, self.rule, self.swap, self.modalities = style, rule, swap, modalities
         self.decoders = decoders or start_decoders(1, rule)
         self._ends = list(accumulate(len(index) for index in self.indexes))
         self._clips = ByteCache(cache_mb * 2**20)
@@ -160,7 +164,7 @@ class PromptDataset:
             self.decoders.forget(pending.ticket)
         self._release(pending)
 
-    def _submit(self, index: ShardIndex, entry: Entry) -> Pending:
+    def _submit(self, index: Index, entry: Entry) -> Pending:
         pending = Pending(index, entry)
         ahead = self._ahead.setdefault(pending.sample, [])
         ahead.append(pending)
@@ -173,7 +177,8 @@ class PromptDataset:
         pending.held = self._clips.get(pending.sample) or {}
         other = index.next_sample(entry) if self.swap else None
         hints = self.overlays[self.indexes.index(index)].lines_of(entry.key)
-        task = Task(entry, self.style, self.rule, frozenset(pending.held), self.swap, other, hints)
+        held = {key: clip.notes for key, clip in pending.held.items()}
+        task = Task(entry, self.style, self.rule, held, self.swap, other, hints, self.modalities)
         pending.ticket = self.decoders.submit(task)
 
     def _release(self, pending: Pending) -> None:
@@ -192,8 +197,8 @@ class PromptDataset:
 
     def _failure(self, pending: Pending, error: DataError) -> Failure:
         entry, reason = pending.entry, str(error)
-        if not reason.startswith(entry.record.shard):  # the workers do not know what they died of
-            reason = f"{entry.record.shard}: {entry.key}: {reason}"
+        if not reason.startswith(entry.home):  # the workers do not know what they died of
+            reason = f"{entry.where}: {reason}"
         return Failure(entry.key, reason, error.cause)
 
 
@@ -202,7 +207,7 @@ def _num_bytes(clip: Clip) -> int:
     return sum(part.numel() * part.element_size() for part in parts)
 
 
-def _check_keys(indexes: Sequence[ShardIndex]) -> None:
+def _check_keys(indexes: Sequence[Index]) -> None:
     """No key in two folders; one folder may come in several phases."""
     for one, other in combinations({_home(index): index for index in indexes}.values(), 2):
         fewer, more = sorted((one, other), key=len)
@@ -212,5 +217,7 @@ def _check_keys(indexes: Sequence[ShardIndex]) -> None:
             )
 
 
-def _home(index: ShardIndex) -> str:
+def _home(index: Index) -> str | FileIndex:
+    if isinstance(index, FileIndex):  # of one folder there may be several, with other questions
+        return index
     return index.folder if is_remote(index.folder) else str(Path(index.folder).resolve())

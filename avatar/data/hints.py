@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from avatar.data.columns import hash_of
-from avatar.data.index import ShardIndex
+from avatar.data.files import Index
 from avatar.data.schema import check_text
 from avatar.data.sources import Span, check_location, open_seekable, size_if_there
 from avatar.errors import DataError
@@ -69,7 +69,7 @@ class Hints:
         """What stands in the last line of ``key``; None if there is none."""
         return read_line(self.lines_of(key), key)
 
-    def num_of(self, index: ShardIndex) -> int:
+    def num_of(self, index: Index) -> int:
         """How many records of ``index`` have a hint here, told by 64 bits of their keys."""
         return int(np.isin(index.key_hashes, self._hashes).sum())
 
@@ -92,7 +92,7 @@ class Overlay:
         DataError: See :class:`Hints`.
     """
 
-    def __init__(self, index: ShardIndex, setting: str | None) -> None:
+    def __init__(self, index: Index, setting: str | None) -> None:
         self.index = index
         self.files = [Hints(location) for location in _locations(index, setting)]
 
@@ -111,7 +111,7 @@ class Overlay:
         return [f"{f.location}: hints for {f.num_of(self.index):,} of {len(self.index):,} records" for f in self.files]
 
 
-def _locations(index: ShardIndex, setting: str | None) -> list[str]:
+def _locations(index: Index, setting: str | None) -> list[str]:
     if setting is None:
         return []
     if setting != "auto":
@@ -119,7 +119,7 @@ def _locations(index: ShardIndex, setting: str | None) -> list[str]:
     return [location for location in beside_shards(index) if size_if_there(location)]
 
 
-def beside_shards(index: ShardIndex) -> list[str]:
+def beside_shards(index: Index) -> list[str]:
     """Where hints of a folder's records may lie; in several places where its shards do."""
     homes = dict.fromkeys(shard.rpartition("/")[0] if "/" in shard else "." for shard in index.shards)
     return [f"{home}/{NAME}" for home in homes]

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from rich.progress import Progress
 
 from avatar.data.columns import Columns, HashTable, join_columns, key_of, to_columns
 from avatar.data.members import MAX_SIDECAR, list_members, scan_tar, sidecar_of, to_sidecar
+from avatar.data.schema import Record, check_texts, parse_record
 from avatar.data.sources import Span, find_shards, is_remote, size_of
 from avatar.errors import DataError
 
@@ -26,12 +27,48 @@ _QUIET = 2.0  # seconds before a progress bar is shown
 
 @dataclass(frozen=True)
 class Entry:
-    """One question: its record, and the members of its sample by extension."""
+    """One question, in a shard or about plain files.
+
+    Attributes:
+        key: Of the question.
+        sample: Names what it shows: the sample of a shard, or a set of files. Decoded clips are shared within it.
+        record: Where the record lies, or the record itself.
+        members: The files of the sample: by extension in a shard, else by path below ``folder``.
+        folder: Of the plain files; empty in a shard.
+        frames: Of each folder that is shown as a film, its images in order.
+    """
 
     key: str
     sample: str
-    record: Span
+    record: Span | Record
     members: dict[str, Span]
+    folder: str = ""
+    frames: dict[str, tuple[Span, ...]] = field(default_factory=dict)
+
+    @property
+    def home(self) -> str:
+        """The shard, or the folder of the files."""
+        return self.record.shard if isinstance(self.record, Span) else self.folder
+
+    @property
+    def where(self) -> str:
+        """Names the question in messages."""
+        return f"{self.home}: {self.key}"
+
+    def file_name(self, name: str) -> str:
+        """A medium as people would look for it: ``SAMPLE.mp4`` in a shard, else a path."""
+        return f"{self.sample}.{name}" if isinstance(self.record, Span) else os.path.join(self.folder, name)
+
+    def read_record(self) -> Record:
+        """The record, checked.
+
+        Raises:
+            DataError: It cannot be read or is wrong; of one that is in memory only the texts are looked at.
+        """
+        if isinstance(self.record, Span):
+            return parse_record(self.record.read(), self.where)
+        check_texts(self.record, self.where)
+        return self.record
 
 
 class ShardIndex:

@@ -13,7 +13,7 @@ from avatar.data.media import MediaInfo, probe
 from avatar.data.prepare import Task, prepare
 from avatar.data.prompts import PromptStyle
 from avatar.data.rules import ClipRule
-from avatar.data.schema import Medium, Record, parse_record
+from avatar.data.schema import Medium, Record
 from avatar.data.workers import WorkerPool
 from avatar.errors import DataError
 from avatar.types import Clip, Prompt
@@ -96,7 +96,7 @@ def find(task: Task) -> Found:
         DataError: It cannot become a prompt.
     """
     prompt, members = prepare(task), task.entry.members
-    media = _record_of(task.entry).media
+    media = task.entry.read_record().media
     return Found(prompt, tuple(probe(members[medium.name].read(), medium.kind) for medium in media))
 
 
@@ -113,7 +113,7 @@ def look_at(index: ShardIndex, positions: Iterable[int], rule: ClipRule) -> Iter
 def _look(pool: WorkerPool[Task, Found], entry: Entry, rule: ClipRule) -> Look:
     record = None
     with suppress(DataError):
-        record = _record_of(entry)
+        record = entry.read_record()
     try:
         found = pool.collect(pool.submit(Task(entry, PromptStyle(), rule)))
     except DataError as error:
@@ -121,10 +121,6 @@ def _look(pool: WorkerPool[Task, Found], entry: Entry, rule: ClipRule) -> Look:
     assert record is not None
     shown = zip(record.media, found.infos, found.prompt.clips, strict=True)
     return Look(entry.key, record, tuple(Shown(*parts) for parts in shown))
-
-
-def _record_of(entry: Entry) -> Record:
-    return parse_record(entry.record.read(), f"{entry.record.shard}: {entry.key}")
 
 
 def pick(total: int, num: int, seed: int | None = None) -> list[int]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from itertools import chain, islice
 
 from avatar.data.dataset import PromptDataset
-from avatar.data.plan import Plan
 from avatar.data.skipped import Failure, Skipped
 from avatar.errors import DataError
 from avatar.types import Prompt
 
+Batches = Sequence[Sequence[int]]  # positions; a Plan is one
 FEW = 100  # records below which one failure says little of their share
 
 
@@ -39,7 +39,7 @@ class PromptLoader:
     """
 
     def __init__(
-        self, dataset: PromptDataset, plans: Callable[[int], Plan], ahead: int = 4, on_error: str = "skip",
+        self, dataset: PromptDataset, plans: Callable[[int], Batches], ahead: int = 4, on_error: str = "skip",
         max_failed_share: float = 1.0, rank: int = 0, world_size: int = 1, in_step: bool = False,
         resumable: bool = True, skipped: Skipped | None = None,
     ) -> None:  # fmt: skip
@@ -49,9 +49,9 @@ class PromptLoader:
         self.resumable = resumable
         self.epoch, self.position = 0, 0
         self._seen, self._failed = 0, list[Failure]()  # in this pass
-        self._planned: tuple[int, Plan] | None = None
+        self._planned: tuple[int, Batches] | None = None
 
-    def _plan(self) -> Plan:
+    def _plan(self) -> Batches:
         if self._planned is None or self._planned[0] != self.epoch:
             self._planned = (self.epoch, self.plans(self.epoch))
         return self._planned[1]

@@ -24,7 +24,7 @@ from torchcodec.decoders import (
 from torchcodec.encoders import Encoder
 
 from avatar.data.containers import film_format, is_cut_short, is_playlist, most_samples, still_format
-from avatar.data.picture import LATE, read_picture
+from avatar.data.picture import LATE, Picture, read_picture
 from avatar.data.rules import LEGACY_FPS, SAMPLE_RATE, ClipRule
 from avatar.data.schema import Medium
 from avatar.data.sound import read_sound
@@ -32,8 +32,9 @@ from avatar.data.still import read_still, read_still_header
 from avatar.errors import AvatarError, ConfigError, DataError
 from avatar.types import Clip
 
+NO_TRACK = "no sound track"  # what a clip notes
 WAY_OUT = "Replace or remove it, then write the shard again"
-_NO_TRACK = ", but its record has use_audio_in_video: true. Set it to false to train on the picture alone"
+_MUTE = ", but its record has use_audio_in_video: true. Set it to false to train on the picture alone"
 _SOURCE = re.compile(r"^.*\.(cpp|h):\d+,? *")  # where in torchcodec it was raised
 NO_MEMORY = ("can't allocate memory", "Cannot allocate memory", "not enough memory")
 
@@ -98,20 +99,24 @@ def decode_medium(payload: bytes, medium: Medium, use_audio: bool, rule: ClipRul
         key: Of the clip.
 
     Returns:
-        A film's sound begins and ends with its picture: AAC pads its last block, which would become a token.
+        A film's sound begins and ends with its picture: AAC pads its last block, which would become a token. Without
+        frames and sound where the rule leaves out the sound of a silent film.
 
     Raises:
         DataError: The file is broken, cut short or of another kind; what the record declares is not in it, or is more
             than the rule allows.
         ConfigError: FFmpeg's libraries are missing.
     """
-    with _naming(where):
+    with naming(where):
         _check_file(payload, medium.kind, where)
         if medium.kind == "image":
             return Clip(key, read_still(payload, rule, where), image=True)
         require_ffmpeg()
         if medium.kind == "audio":
-            return Clip(key, audio=_listen(payload, medium, rule, where))
+            if rule.silent_videos and _is_mute_film(payload):
+                return Clip(key, notes=(NO_TRACK,))
+            audio, notes = _listen(payload, medium, rule, where)
+            return Clip(key, audio=audio, notes=notes)
         return _watch(payload, medium, use_audio, rule, where, key)
 
 
@@ -127,7 +132,7 @@ def probe(payload: bytes, kind: str, where: str = "the file") -> MediaInfo:
         DataError: The file is broken, cut short or of another kind.
         ConfigError: FFmpeg's libraries are missing.
     """
-    with _naming(where):
+    with naming(where):
         _check_file(payload, kind, where)
         if kind == "image":
             width, height = read_still_header(payload, where)
@@ -169,17 +174,29 @@ def _best_streams(
 
 def _watch(payload: bytes, medium: Medium, use_audio: bool, rule: ClipRule, where: str, key: str) -> Clip:
     picture = read_picture(payload, medium, rule, where)
+    if not use_audio:
+        return to_clip(picture, None, rule, key)
+    if rule.silent_videos and _is_mute_film(payload):
+        return to_clip(picture, None, rule, key, (NO_TRACK,))
+    audio, notes = read_sound(payload, picture.begin, picture.end, rule, where, _MUTE)
+    return to_clip(picture, audio, rule, key, notes)
+
+
+def to_clip(picture: Picture, audio: Tensor | None, rule: ClipRule, key: str, notes: tuple[str, ...] = ()) -> Clip:
+    """The frames of a film with their times, and its sound."""
     steps, span = len(picture.times) - 1, float(picture.times[-1] - picture.times[0])
     fps = steps / span if steps else 1 / (picture.end - picture.begin)
-    audio = None
-    if use_audio:
-        audio = read_sound(payload, picture.begin, picture.end, rule, where, _NO_TRACK)
     if rule.legacy_fps:
-        return Clip(key, picture.frames, LEGACY_FPS, audio)
-    return Clip(key, picture.frames, fps, audio, times=picture.times)
+        return Clip(key, picture.frames, LEGACY_FPS, audio, notes=notes)
+    return Clip(key, picture.frames, fps, audio, times=picture.times, notes=notes)
 
 
-def _listen(payload: bytes, medium: Medium, rule: ClipRule, where: str) -> Tensor:
+def _is_mute_film(payload: bytes) -> bool:
+    film, sound = _best_streams(get_container_metadata(payload))
+    return film is not None and sound is None and still_format(payload) is None
+
+
+def _listen(payload: bytes, medium: Medium, rule: ClipRule, where: str) -> tuple[Tensor, tuple[str, ...]]:
     """The sound of a medium; a crop counts from the first frame, so that it means the same for a film and its sound."""
     if medium.start is medium.end is None:
         return read_sound(payload, None, None, rule, where)
@@ -188,13 +205,13 @@ def _listen(payload: bytes, medium: Medium, rule: ClipRule, where: str) -> Tenso
     if (first := film or sound) is not None:
         origin = first.begin_stream_seconds_from_header or 0.0
     begin, end = origin + (medium.start or 0.0), None if medium.end is None else origin + medium.end
-    audio = read_sound(payload, begin, end, rule, where)
-    if end is not None and len(audio) < (end - begin - LATE) * SAMPLE_RATE:
+    audio, notes = read_sound(payload, begin, end, rule, where)
+    if end is not None and not notes and len(audio) < (end - begin - LATE) * SAMPLE_RATE:
         lasts = (medium.start or 0.0) + len(audio) / SAMPLE_RATE
         raise DataError(
             f"{where}: end {medium.end:g} s lies beyond the end of the sound, which lasts {lasts:g} s", "no sound"
         )
-    return audio
+    return audio, notes
 
 
 def _check_file(payload: bytes, kind: str, where: str) -> None:
@@ -216,7 +233,7 @@ def _check_file(payload: bytes, kind: str, where: str) -> None:
 
 
 @contextmanager
-def _naming(where: str) -> Iterator[None]:
+def naming(where: str) -> Iterator[None]:
     """Make whatever the libraries raise over bytes that anybody may have made an error that names the file."""
     try:
         yield

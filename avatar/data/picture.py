@@ -75,12 +75,12 @@ def read_picture(payload: bytes, medium: Medium, rule: ClipRule, where: str) -> 
     if (picture := _even_picture(payload, medium, rule, where)) is not None:
         return picture
     film = _read_index(payload, where)
-    inside, begin, end = _crop(film, medium, where)
+    inside, begin, end = crop(film, medium, where)
     picked = inside[pick_frames(film.times[inside], rule)]
-    shrink = _shrink(film.height, film.width, len(picked), rule, where)
+    shrink = shrink_to(film.height, film.width, len(picked), rule, where)
     if (frames := _seek_frames(payload, film.times, picked, shrink)) is None:
         film = _read_all(payload, film, where)
-        inside, begin, end = _crop(film, medium, where)
+        inside, begin, end = crop(film, medium, where)
         picked = inside[pick_frames(film.times[inside], rule)]
         frames = _collect_frames(payload, picked, shrink)
     return Picture(frames, (film.times[picked] - begin).clamp(min=0), begin, end)
@@ -101,7 +101,7 @@ def _even_picture(payload: bytes, medium: Medium, rule: ClipRule, where: str) ->
             return None
         begin, end = header.begin_stream_seconds, header.end_stream_seconds
         picked = spread_frames(len(video), end - begin, rule)
-        shrink = _shrink(header.height, header.width, len(picked), rule, where)
+        shrink = shrink_to(header.height, header.width, len(picked), rule, where)
         frames, times = _decode(video, picked, shrink)
         if abs(times[0] - begin) < EPSILON and -MAX_SECONDS < times[-1] < end < MAX_SECONDS and are_even(times, picked):
             return Picture(frames, times - begin, begin, end)
@@ -155,8 +155,12 @@ def _film(times: Tensor, seconds: Tensor, height: int, width: int, where: str) -
     return Film(times, end, height, width)
 
 
-def _crop(film: Film, medium: Medium, where: str) -> tuple[Tensor, float, float]:
-    """[m] the frames that begin within start and end, or, where none does, the one that is shown; and these two."""
+def crop(film: Film, medium: Medium, where: str) -> tuple[Tensor, float, float]:
+    """[m] the frames that begin within start and end, or, where none does, the one that is shown; and these two.
+
+    Raises:
+        DataError: Start or end lies beyond the end of the film.
+    """
     origin = float(film.times[0])
     seconds = film.end - origin
     start, end = medium.start or 0.0, seconds if medium.end is None else medium.end
@@ -172,8 +176,12 @@ def _crop(film: Film, medium: Medium, where: str) -> tuple[Tensor, float, float]
     return inside, begin, stop
 
 
-def _shrink(height: int, width: int, num_frames: int, rule: ClipRule, where: str) -> Shrink:
-    """What scales frames to the size that the rule wants, after a look at the memory that it will take."""
+def shrink_to(height: int, width: int, num_frames: int, rule: ClipRule, where: str) -> Shrink:
+    """What scales frames to the size that the rule wants, after a look at the memory that it will take.
+
+    Raises:
+        DataError: A frame or all of them are too large, or one is far wider than high.
+    """
     if height * width > MAX_FRAME_PIXELS:
         raise DataError(
             f"{where}: a frame of {width} x {height} pixels is larger than {MAX_FRAME_PIXELS:,} pixels", "too large"

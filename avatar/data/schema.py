@@ -191,12 +191,16 @@ def _check_values(record: Record, where: str) -> None:
         gold_answer(record.answer, record.problem_type, record.options)
     except ValueError as error:
         raise DataError(f"{where}: {error}") from None
-    _check_texts(record, where)
+    check_texts(record, where)
     _check_messages(record, where)
 
 
-def _check_texts(record: Record, where: str) -> None:
-    """What is asked and what is to be learnt must not hold the tokens that a chat or a clip is written in."""
+def check_texts(record: Record, where: str) -> None:
+    """See that what is asked and what is to be learnt holds no token that a chat or a clip is written in.
+
+    Raises:
+        DataError: It does.
+    """
     parts = [p for m in record.messages if isinstance(m, dict) for p in _texts(m.get("content"))]
     for text in (record.question, record.hint or "", record.chain or "", *record.options, *parts):
         check_text(text, where)

@@ -21,7 +21,7 @@ LOUDEST = 1e6  # beyond it a power spectrum in float32 overflows
 
 def read_sound(
     payload: bytes, begin: float | None, end: float | None, rule: ClipRule, where: str, way_out: str = ""
-) -> Tensor:
+) -> tuple[Tensor, tuple[str, ...]]:
     """Samples from ``begin`` on; where the track begins later, silence is put before it.
 
     Channels are averaged, as the reference does: a mix by FFmpeg's weights would be up to four times too loud.
@@ -30,12 +30,12 @@ def read_sound(
         payload: The whole file.
         begin: Seconds of the file's own clock; None is where the track begins.
         end: Likewise; None is where the track ends. A track that ends before gives fewer samples.
-        rule: Its ``max_audio_seconds`` and ``max_decoded_mb``.
+        rule: Its ``max_audio_seconds``, ``cut_audio`` and ``max_decoded_mb``.
         where: For messages.
         way_out: What to do where there is no audio track.
 
     Returns:
-        [A] float32 at 16 kHz.
+        [A] float32 at 16 kHz, and a note where it was cut.
 
     Raises:
         DataError: There is no sound, none in between, too little or too much of it, or its samples are no numbers.
@@ -63,9 +63,16 @@ def read_sound(
     wanted = late + len(samples) if end is None else round((end - first) * SAMPLE_RATE)
     if not len(samples) or late >= wanted:
         raise nothing
-    samples = torch.cat([samples.new_zeros(late), samples])[:wanted]
+    samples, notes = _cut(torch.cat([samples.new_zeros(late), samples])[:wanted], rule)
     _check_samples(samples, rule, where)
-    return samples.clone()  # a slice would hold on to the whole
+    return samples.clone(), notes  # a slice would hold on to the whole
+
+
+def _cut(samples: Tensor, rule: ClipRule) -> tuple[Tensor, tuple[str, ...]]:
+    most = int(rule.max_audio_seconds * SAMPLE_RATE)
+    if not rule.cut_audio or len(samples) <= most:
+        return samples, ()
+    return samples[:most], (f"sound cut at {rule.max_audio_seconds:g} s",)
 
 
 def _without_padding(heard: AudioSamples, header: AudioStreamMetadata) -> Tensor:

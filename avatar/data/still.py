@@ -21,10 +21,27 @@ _ORIENTATION, _ON_ITS_SIDE = 0x0112, (5, 6, 7, 8)  # of EXIF
 
 
 def read_still(payload: bytes, rule: ClipRule, where: str) -> Tensor:
-    """The first picture of an image file, turned as its EXIF data say, what is transparent over white.
+    """The first picture of an image file, scaled like a frame of a film.
 
     Returns:
         [1, 3, H, W] uint8.
+
+    Raises:
+        DataError: See :func:`read_pixels`; or it is far wider than high.
+    """
+    pixels = read_pixels(payload, rule, where)
+    try:
+        size = target_size(pixels.shape[1], pixels.shape[2], rule)
+    except ValueError as error:
+        raise DataError(f"{where}: {error}", "too large") from None
+    return scale(pixels[None], size)
+
+
+def read_pixels(payload: bytes, rule: ClipRule, where: str) -> Tensor:
+    """The first picture of an image file, turned as its EXIF data say, what is transparent over white.
+
+    Returns:
+        [3, H, W] uint8, as large as it is.
 
     Raises:
         DataError: It is none of the formats, or too large, or cut short, or its pixels are no whole numbers.
@@ -44,11 +61,7 @@ def read_still(payload: bytes, rule: ClipRule, where: str) -> Tensor:
             raise DataError(f"{where}: the image is cut short", "cut short") from None
         raise
     pixels = torch.from_numpy(np.array(_on_white(ImageOps.exif_transpose(image), where)))  # [H, W, 3]
-    try:
-        size = target_size(pixels.shape[0], pixels.shape[1], rule)
-    except ValueError as error:
-        raise DataError(f"{where}: {error}", "too large") from None
-    return scale(pixels.permute(2, 0, 1)[None], size)
+    return pixels.permute(2, 0, 1)
 
 
 def read_still_header(payload: bytes, where: str) -> tuple[int, int]:

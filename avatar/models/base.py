@@ -178,11 +178,11 @@ class ModelAdapter(ABC, nn.Module):
 
 
 @torch.no_grad()
-def fingerprint(modules: Sequence[nn.Module]) -> str:
-    """A hash of names, shapes and up to 1,024 evenly spaced values of each parameter; LoRA is passed over."""
+def fingerprint(modules: Sequence[nn.Module], lora: bool = False) -> str:
+    """A hash of names, shapes and up to 1,024 evenly spaced values of each parameter; LoRA is passed over, or not."""
     digest = hashlib.sha256()
     for module in modules:
-        named = {base_name(name): p for name, p in module.named_parameters() if not is_lora(name)}
+        named = {base_name(name): p for name, p in module.named_parameters() if lora or not is_lora(name)}
         for name, parameter in sorted(named.items()):
             flat = parameter.detach().flatten()
             sample = flat[:: max(1, flat.numel() // 1024)][:1024].float().cpu().contiguous()

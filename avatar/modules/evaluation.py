@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from torchmetrics import MeanMetric
 
-from avatar.benchmarks import Benchmark, Grade, grade_answer
+from avatar.benchmarks import Benchmark, BenchmarkData, Grade, grade_answer
+from avatar.benchmarks.exam import Exam
+from avatar.benchmarks.show import results_table
 from avatar.modules.policy import Policy
 from avatar.modules.steps import of_all_ranks
 from avatar.types import Completion, Prompt, Sampling
@@ -44,10 +47,16 @@ class EvaluationModule(LightningModule):
 
     # -- answering ---------------------------------------------------------------------------------------------------
 
+    def complete(self, prompts: list[Prompt]) -> list[Completion]:
+        """The greedy completion of each prompt, of the length that a benchmark's recipe gives, if there is one."""
+        data = self.trainer.datamodule if self._trainer else None  # type: ignore[attr-defined]
+        limit = data.recipe.max_new_tokens if isinstance(data, BenchmarkData) else None
+        sampling = replace(self.eval_sampling, max_new_tokens=limit) if limit else self.eval_sampling
+        return [group[0] for group in self.policy.adapter.generate(self.policy.encode(prompts), 1, sampling)]
+
     def answer(self, prompts: list[Prompt]) -> list[dict[str, Any]]:
         """One graded row a prompt: key, kind, output, parsed, how, gold, score, length, finished."""
-        prefixes = self.policy.encode(prompts)
-        completions = [group[0] for group in self.policy.adapter.generate(prefixes, 1, self.eval_sampling)]
+        completions = self.complete(prompts)
         return [_row(p, c, self._grade(c.text, p)) for p, c in zip(prompts, completions, strict=True)]
 
     def _grade(self, output: str, prompt: Prompt) -> Grade:
@@ -59,7 +68,18 @@ class EvaluationModule(LightningModule):
         """Answer and grade."""
         self._rows += self.answer(batch)
 
-    test_step = validation_step
+    def test_step(self, batch: list[Prompt], batch_idx: int) -> None:
+        """Answer; to a benchmark its exam takes the replies."""
+        if exam := self.exam:
+            exam.add(batch, self.complete(batch))
+        else:
+            self._rows += self.answer(batch)
+
+    @property
+    def exam(self) -> Exam | None:
+        """What takes the replies of a test; None where it is on other data than a benchmark."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        return data.exam if isinstance(data, BenchmarkData) else None
 
     def predict_step(self, batch: list[Prompt], batch_idx: int) -> list[dict[str, Any]]:
         """Answer and grade; the rows are returned and written."""
@@ -98,20 +118,25 @@ class EvaluationModule(LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Log ``test/...``, print the table, write predictions and results."""
+        if self.exam:
+            self.finish_exam(self.exam)
+            self.log_dict({f"test/{k}": v for k, v in self.results.items() if isinstance(v, float)})
+            return
         self._rows = of_all_ranks(self._rows)
         summary = summarize(self._rows)
         self.log_dict({f"test/{k}": v for k, v in summary.items()})
-        failures = getattr(self.trainer.datamodule, "failures", {})
-        self.results = {
-            "benchmark": self.output_stem.name if self.output_stem else None,
-            "version": self.benchmark.version if self.benchmark else None,
-            "scoring": "avatar",
-            "num_scored": len(self._rows),
-            "num_skipped": len(failures),
-            **summary,
-        }
+        failures = getattr(self.trainer.datamodule, "failures", {})  # type: ignore[attr-defined]
+        counts = {"num_scored": len(self._rows), "num_skipped": len(failures)}
+        self.results = {"benchmark": None, "version": None, "scoring": "avatar", **counts, **summary}
         self._write()
         print_results(self.results)
+
+    def finish_exam(self, exam: Exam) -> None:
+        """Grade a benchmark, once."""
+        if exam.results is None:
+            self.results = exam.finish(of_all_ranks, self.trainer.is_global_zero)
+            if self.trainer.is_global_zero:
+                Console().print(results_table(self.results))
 
     def on_predict_epoch_end(self) -> None:
         """Write predictions."""
@@ -150,8 +175,9 @@ def summarize(rows: list[dict[str, Any]]) -> dict[str, float]:
         means.setdefault(name, MeanMetric()).update(value)
 
     for row in sorted(rows, key=lambda row: row["kind"]):
-        update("accuracy", row["score"])
-        update(f"accuracy/{row['kind']}", row["score"])
+        if row["score"] is not None:  # what only a judge can tell
+            update("accuracy", row["score"])
+            update(f"accuracy/{row['kind']}", row["score"])
         update("unparsed_share", row["how"] == "unparsed")
         update("truncated_share", not row["finished"])
         update("completion_length", row["length"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from string import ascii_uppercase
 
 from avatar.answers import gold_answer, parse_answer
 from avatar.benchmarks.grades import Grade
@@ -16,7 +17,8 @@ def grade_answer(output: str, problem_type: str, gold: object, options: Sequence
     ``choices``, whose F1 it is.
     """
     answer = parse_answer(output, problem_type, options)
-    score = accuracy(output, str(gold), problem_type, options)
+    named = _with_text(str(gold), options) if problem_type == "choice" else str(gold)
+    score = accuracy(output, named, problem_type, options)
     if answer.value is None:
         shown = ""
     elif problem_type == "choice":
@@ -29,3 +31,9 @@ def grade_answer(output: str, problem_type: str, gold: object, options: Sequence
 def gold_letter(gold: str, options: Sequence[str]) -> str:
     """The letter of a gold answer that names its option by letter or by text."""
     return "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[int(gold_answer(gold, "choice", options))]
+
+
+def _with_text(gold: str, options: Sequence[str]) -> str:
+    """``A. dog`` for the letter of an option: alone it could name two where options are letters themselves."""
+    index = ascii_uppercase.find(gold) if len(gold) == 1 else -1
+    return f"{gold}. {options[index]}" if 0 <= index < len(options) else gold

@@ -35,7 +35,8 @@ class _TestCLI(AvatarCLI):
     def after_instantiate_classes(self) -> None:
         """As ever, and the place."""
         super().after_instantiate_classes()
-        self.model.output_stem = self.stem
+        for data in self.several:
+            data.exam.stem = self.stem
 
 
 def run_stage(stage: Planned, record: Record | None, lock: int) -> Record:

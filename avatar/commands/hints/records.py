@@ -19,7 +19,7 @@ from avatar.data.pack.plan import FileRef
 from avatar.data.prepare import Task
 from avatar.data.prompts import PromptStyle
 from avatar.data.rules import ClipRule
-from avatar.data.schema import Medium, Record, parse_record, record_from_fields
+from avatar.data.schema import Medium, Record, record_from_fields
 from avatar.data.skipped import Failure
 from avatar.data.sources import Span, is_remote
 from avatar.errors import ConfigError, DataError
@@ -199,9 +199,8 @@ def open_records(data: str, media_root: str | None) -> Records:
 
 def read_record(entry: Entry) -> Record | Failure:
     """The record itself, without its media."""
-    where = f"{entry.record.shard}: {entry.key}"
     try:
-        return parse_record(entry.record.read(), where)
+        return entry.read_record()
     except DataError as error:
         return Failure(entry.key, str(error), error.cause)
 
@@ -221,8 +220,8 @@ def decode(
             return decoders.collect(ticket)
         except DataError as error:
             reason = str(error)
-            known = any(reason.startswith(span.shard) for span in (entry.record, *entry.members.values()))
-            return Failure(entry.key, reason if known else f"{entry.record.shard}: {entry.key}: {reason}", error.cause)
+            known = any(map(reason.startswith, (entry.home, *(span.shard for span in entry.members.values()))))
+            return Failure(entry.key, reason if known else f"{entry.where}: {reason}", error.cause)
 
     for item in entries:
         waiting.append(item if isinstance(item, Failure) else (item, decoders.submit(_task(item, rule))))

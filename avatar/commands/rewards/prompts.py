@@ -8,7 +8,6 @@ from typing import Any
 from avatar.data.dataset import PromptDataset
 from avatar.data.index import ShardIndex
 from avatar.data.prompts import PromptStyle, to_prompt
-from avatar.data.schema import parse_record
 from avatar.errors import ConfigError, DataError
 from avatar.rewards import Accuracy, Format, Reward, SelfConsistency
 from avatar.rewards.judge import Judge
@@ -68,9 +67,7 @@ class Prompts:
         if self._records:
             if key not in self._records:
                 raise DataError(f"there is no record {key!r} in {self.folder}")
-            entry = self._records.by_key(key)
-            record = parse_record(entry.record.read(), f"{entry.record.shard}: {key}")
-            return to_prompt(record, key, (), PromptStyle())
+            return to_prompt(self._records.by_key(key).read_record(), key, (), PromptStyle())
         question = str(row.get("question", ""))
         options = tuple(row.get("options", []))
         return Prompt(key, [{"role": "user", "content": question}], (), row["gold"], row["problem_type"], options)

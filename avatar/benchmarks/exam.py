@@ -1,0 +1,200 @@
+"""One run through a benchmark: what has been answered, what is left to ask, and what it comes to."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from avatar.benchmarks.base import Benchmark
+from avatar.benchmarks.grades import Graded, Scoring
+from avatar.benchmarks.judging import Judged, judge_open
+from avatar.benchmarks.replies import Row, grade_row, graded_row, missing_row, outputs_of, reply_row
+from avatar.benchmarks.results import make_results, write_results
+from avatar.benchmarks.sheet import AnswerSheet
+from avatar.benchmarks.summary import settled
+from avatar.chat import ChatClient
+from avatar.data.index import Entry
+from avatar.errors import DataError
+from avatar.types import Completion, Prompt
+
+if TYPE_CHECKING:
+    from avatar.benchmarks.data import BenchmarkData
+
+
+class Exam:
+    """Asks each question of a benchmark once, whatever is killed in between, and grades the replies.
+
+    Args:
+        stem: Path of what is written, without endings; None writes nothing.
+        scoring: Whose rule.
+        judge: Decides what the rule leaves open; None reports that as not judged.
+        model: Names the model in the results.
+        restart: Ask anew what was answered already.
+    """
+
+    def __init__(
+        self,
+        stem: Path | None = None,
+        scoring: Scoring = "avatar",
+        judge: ChatClient | None = None,
+        model: str = "",
+        restart: bool = False,
+    ) -> None:
+        self.stem, self.scoring, self.judge, self.model, self.restart = stem, scoring, judge, model, restart
+        self.results: dict[str, Any] | None = None
+        self.before: dict[str, Row] = {}
+        self.new: dict[str, Row] = {}
+
+    # -- asking ------------------------------------------------------------------------------------------------------
+
+    def begin(self, data: BenchmarkData, weights: str, rank: int, agree: Callable[[Any], Any]) -> None:
+        """Find what was answered before, the same on every process.
+
+        Args:
+            data: What is asked.
+            weights: A hash of the model's.
+            rank: Of this process.
+            agree: Gives every process what the first one has.
+        """
+        self.data, self.results, self.new = data, None, {}
+        data.benchmark.check_scoring(self.scoring)
+        self.stamp = data.recipe.stamp(benchmark=data.name, weights=weights, swap=data.swap)
+        self.asked = {data.keys[p]: entry_hash(data.entries[p]) for p in data.positions}
+        self.sheet = AnswerSheet(self.stem, self.stamp, rank) if self.stem else None
+        if self.sheet and self.restart and rank == 0:
+            self.sheet.forget()
+        self.before = agree(self.sheet.answered(self.asked) if self.sheet and rank == 0 else {})
+
+    def add(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> None:
+        """Take the replies of a batch, and keep them."""
+        rows = []
+        for prompt, completion in zip(prompts, completions, strict=True):
+            question = self.data.benchmark.question(prompt)
+            rows.append({**reply_row(question, completion, prompt), "asked": self.asked[prompt.key]})
+        self.new.update({row["id"]: row for row in rows})
+        if self.sheet:
+            self.sheet.add(rows)
+
+    # -- grading -----------------------------------------------------------------------------------------------------
+
+    def finish(self, gather: Callable[[list[Any]], list[Any]], first: bool) -> dict[str, Any]:
+        """Grade all replies, write predictions and results.
+
+        Args:
+            gather: Joins the lists of all processes.
+            first: Whether this is the process that grades and writes.
+
+        Returns:
+            The results, on every process.
+
+        Raises:
+            DataError: Media could not be read and ``allow_missing`` is off. What was answered is kept.
+        """
+        rows = {**self.before, **{row["id"]: row for row in gather(list(self.new.values()))}}
+        failed = gather([(key, failure.reason) for key, failure in self.data.failures.items()])
+        failures = {**self.data.missing, **dict(failed)}
+        unread = {key: reason for key, reason in failures.items() if key not in rows}
+        if unread and not self.data.allow_missing:
+            raise DataError(_unread(unread, len(rows)), "missing media")
+        results: dict[str, Any] = gather([self._graded(rows, unread)] if first else [])[0]
+        self.results = results
+        return results
+
+    def _graded(self, rows: Mapping[str, Row], unread: Mapping[str, str]) -> dict[str, Any]:
+        data, benchmark = self.data, self.data.benchmark
+        keys = [data.keys[p] for p in data.positions]
+        ordered = [
+            rows.get(key) or missing_row(data.question(key), unread[key]) for key in keys if key in rows | unread
+        ]
+        results, judged = grade_all(benchmark, data.name, ordered, self.scoring, self.judge, self._facts(ordered))
+        if self.stem and self.sheet:
+            self.sheet.finish([graded_row(r, g.grade) for r, g in zip(ordered, judged.graded, strict=True)])
+            write_results(results_stem(self.stem, self.scoring), results)
+        return results
+
+    def _facts(self, rows: Sequence[Row]) -> dict[str, Any]:
+        data = self.data
+        return {
+            "model": self.model,
+            "recipe": data.recipe,
+            "stamp": self.stamp,
+            "swap": data.swap,
+            "limit": data.limit,
+            "num_skipped": sum(row["output"] is None for row in rows),
+            "num_before": sum(row["id"] in self.before for row in rows),
+        }
+
+
+def grade_all(
+    benchmark: Benchmark,
+    name: str,
+    rows: Sequence[Row],
+    scoring: Scoring,
+    judge: ChatClient | None,
+    facts: dict[str, Any],
+) -> tuple[dict[str, Any], Judged]:
+    """Results of replies by one rule, and what the same replies come to by the benchmark's other rules."""
+    judged = judge_open(benchmark, [grade_row(benchmark, r, scoring) for r in rows], outputs_of(rows), scoring, judge)
+    others = {}
+    for other in benchmark.scorings:
+        if other != scoring:
+            graded = [grade_row(benchmark, row, other) for row in rows]
+            others[other] = headline(benchmark, graded, other)
+    told = {"num_asked": judged.num_asked, "num_failed": len(judged.failures)} if judge else None
+    notes = note_counts(rows)
+    shares = writing(rows)
+    results = make_results(
+        name, benchmark, judged.graded, scoring, **facts, **shares, notes=notes, judge=told, other_scorings=others
+    )
+    return results, judged
+
+
+def headline(benchmark: Benchmark, graded: Sequence[Graded], scoring: Scoring) -> dict[str, Any]:
+    """The overall figure alone, and how many replies it is of."""
+    scored = [one for one in settled(benchmark, graded, scoring) if one.grade.scored]
+    overall = benchmark.overall(scored, torch.ones(len(scored), dtype=torch.float64)) if scored else None
+    return {"accuracy": None if overall is None else round(float(overall), 6), "num_scored": len(scored)}
+
+
+def writing(rows: Sequence[Row]) -> dict[str, Any]:
+    """How the replies were written: the share that the length limit cut off, and their mean length in tokens."""
+    written = [row for row in rows if "length" in row]
+    if not written:
+        return {}
+    truncated = sum(not row["finished"] for row in written) / len(written)
+    length = sum(row["length"] for row in written) / len(written)
+    return {"truncated_share": round(truncated, 6), "completion_length": round(length, 6)}
+
+
+def note_counts(rows: Sequence[Row]) -> dict[str, int]:
+    """On how many questions something of a file was left out, by what."""
+    found: dict[str, int] = {}
+    for row in rows:
+        for note in dict.fromkeys(row.get("notes", [])):
+            found[note] = found.get(note, 0) + 1
+    return found
+
+
+def results_stem(stem: Path, scoring: Scoring) -> Path:
+    """Where the results of a rule go: those of ours need no name."""
+    return stem if scoring == "avatar" else stem.with_name(f"{stem.name}-{scoring}")
+
+
+def entry_hash(entry: Entry) -> str:
+    """What a question is: its record and the size of each of its files."""
+    sizes = sorted((name, span.size) for name, span in entry.members.items())
+    sizes += sorted((name, sum(span.size for span in spans)) for name, spans in entry.frames.items())
+    return hashlib.sha256(repr((entry.key, entry.record, sizes)).encode()).hexdigest()[:8]
+
+
+def _unread(unread: Mapping[str, str], num_kept: int) -> str:
+    key, reason = next(iter(unread.items()))
+    return (
+        f"{len(unread)} questions could not be asked, since their media are missing or cannot be read; the first, "
+        f"{key}: {reason}. Mend them and give the same command again: the {num_kept} replies are kept. Or count these "
+        "questions as wrong with --allow_missing"
+    )

@@ -1,0 +1,131 @@
+"""Replies as they come, kept over a kill: a question that was answered is not asked again."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from avatar.errors import DataError
+
+Row = dict[str, Any]
+
+
+class AnswerSheet:
+    """The replies to one benchmark by one model under one recipe.
+
+    Those of a run that goes on lie in ``STEM.partial-RANK.jsonl``, a file for each process, a line for each reply,
+    written batch by batch. Those of a finished run lie in ``STEM.predictions.jsonl`` in the order of the questions.
+    Each line says what it was made with, so that replies of another model or recipe are not taken over.
+
+    Args:
+        stem: Path without its endings.
+        stamp: What the replies are made with.
+        rank: Of this process.
+    """
+
+    def __init__(self, stem: Path, stamp: str, rank: int = 0) -> None:
+        self.stem, self.stamp, self.rank = stem, stamp, rank
+
+    @property
+    def finished(self) -> Path:
+        """Where the replies of a finished run lie."""
+        return self.stem.with_name(f"{self.stem.name}.predictions.jsonl")
+
+    @property
+    def mine(self) -> Path:
+        """Where this process writes."""
+        return self.stem.with_name(f"{self.stem.name}.partial-{self.rank}.jsonl")
+
+    def partial(self) -> list[Path]:
+        """What processes have left of runs that were not finished."""
+        begin, end = f"{self.stem.name}.partial-", ".jsonl"
+        folder = self.stem.parent
+        names = sorted(os.listdir(folder)) if folder.is_dir() else []
+        return [folder / name for name in names if name.startswith(begin) and name.endswith(end)]
+
+    def answered(self, asked: Mapping[str, str]) -> dict[str, Row]:
+        """The replies that stand already, by question; of each question the first.
+
+        Args:
+            asked: What each question is now, by its key: a reply to what was then another question is not taken.
+        """
+        found: dict[str, Row] = {}
+        for path in (self.finished, *self.partial()):
+            for row in _whole_lines(path):
+                if row.get("stamp") == self.stamp and row.get("asked") == asked.get(row.get("id", ""), ""):
+                    found.setdefault(row["id"], row)
+        return found
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Write the replies of a batch, and see them on the disk."""
+        self.mine.parent.mkdir(parents=True, exist_ok=True)
+        with self.mine.open("a", encoding="utf-8") as file:
+            if file.tell() and not _ends_with_line(self.mine):
+                file.write("\n")
+            file.write("".join(map(self._line, rows)))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def finish(self, rows: Sequence[Row]) -> None:
+        """Write all replies of a finished run, whole or not at all, and remove what processes have left."""
+        self.finished.parent.mkdir(parents=True, exist_ok=True)
+        new = self.finished.with_name(f".{self.finished.name}.new")
+        with new.open("w", encoding="utf-8") as file:
+            file.write("".join(map(self._line, rows)))
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(self.finished)
+        for path in self.partial():
+            path.unlink()
+
+    def forget(self) -> None:
+        """Remove all replies: every question is asked anew."""
+        for path in (self.finished, *self.partial()):
+            path.unlink(missing_ok=True)
+
+    def _line(self, row: Row) -> str:
+        return json.dumps({**row, "stamp": self.stamp}, ensure_ascii=False) + "\n"
+
+
+def _ends_with_line(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
+
+
+def _whole_lines(path: Path) -> Iterator[Row]:
+    """The rows of a file; what a kill or a full disk has cut off is left out: that question is asked again."""
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(row, dict):
+                yield row
+
+
+def read_predictions(path: Path) -> list[Row]:
+    """The rows of ``STEM.predictions.jsonl``.
+
+    Raises:
+        DataError: It cannot be read, or a line is no row with an ``id`` and an ``output``.
+    """
+    rows: list[Row] = []
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                if not line.strip():
+                    continue
+                row = json.loads(line)
+                if not isinstance(row, dict) or "id" not in row or not isinstance(row.get("output"), (str, type(None))):
+                    raise DataError(f"{path}:{number}: no row of predictions: it needs an 'id' and an 'output'")
+                rows.append(row)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: no file of predictions ({error})") from None
+    return rows
