@@ -22,6 +22,8 @@ COMMANDS = {
     "test": ("avatar.commands.train", "grade a checkpoint on a benchmark"),
     "predict": ("avatar.commands.train", "write a checkpoint's answers to a benchmark or to data"),
     "ask": ("avatar.commands.ask", "ask a checkpoint about a clip: its reasoning and its answer"),
+    "grade": ("avatar.commands.grade", "grade replies that are there already, row by row, without a model"),
+    "compare": ("avatar.commands.compare", "whether one result on a benchmark is better than another"),
     "data": ("avatar.commands.data", "make, pack, look at and check data: synth, pack, inspect, validate, index"),
     "hints": ("avatar.commands.hints", "have a teacher write the hints that a stuck policy is shown"),
     "rewards": ("avatar.commands.rewards", "try a reward mix on saved completions and on attacks: score, attack"),

@@ -5,24 +5,49 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
+from rich.console import Console
+from rich.text import Text
 
 from avatar.benchmarks.base import Benchmark
 from avatar.benchmarks.grades import Graded, Scoring
 from avatar.benchmarks.judging import Judged, judge_open
+from avatar.benchmarks.question import Question
+from avatar.benchmarks.recipe import Recipe
 from avatar.benchmarks.replies import Row, grade_row, graded_row, missing_row, outputs_of, reply_row
 from avatar.benchmarks.results import make_results, write_results
 from avatar.benchmarks.sheet import AnswerSheet
 from avatar.benchmarks.summary import settled
 from avatar.chat import ChatClient
 from avatar.data.index import Entry
+from avatar.data.prepare import Swap
+from avatar.data.skipped import Failure
 from avatar.errors import DataError
 from avatar.types import Completion, Prompt
 
-if TYPE_CHECKING:
-    from avatar.benchmarks.data import BenchmarkData
+
+class Asked(Protocol):
+    """What an exam needs to know of :class:`avatar.benchmarks.BenchmarkData`, whose attributes these are."""
+
+    name: str
+    benchmark: Benchmark
+    recipe: Recipe
+    swap: Swap | None
+    limit: int | None
+    allow_missing: bool
+    keys: list[str]
+    positions: list[int]
+    entries: list[Entry]
+    missing: dict[str, str]
+
+    @property
+    def failures(self) -> dict[str, Failure]:
+        """What could not be read."""
+
+    def question(self, key: str) -> Question:
+        """The question called ``key``."""
 
 
 class Exam:
@@ -51,7 +76,7 @@ class Exam:
 
     # -- asking ------------------------------------------------------------------------------------------------------
 
-    def begin(self, data: BenchmarkData, weights: str, rank: int, agree: Callable[[Any], Any]) -> None:
+    def begin(self, data: Asked, weights: str, rank: int, agree: Callable[[Any], Any]) -> None:
         """Find what was answered before, the same on every process.
 
         Args:
@@ -68,6 +93,12 @@ class Exam:
         if self.sheet and self.restart and rank == 0:
             self.sheet.forget()
         self.before = agree(self.sheet.answered(self.asked) if self.sheet and rank == 0 else {})
+        if self.before and rank == 0:
+            left = len(self.asked) - len(self.before)
+            note = (
+                f"{data.name}: {len(self.before)} questions were answered before, {left} are left (--restart asks all)"
+            )
+            Console(stderr=True).print(Text(note), soft_wrap=True)
 
     def add(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> None:
         """Take the replies of a batch, and keep them."""
@@ -107,9 +138,8 @@ class Exam:
     def _graded(self, rows: Mapping[str, Row], unread: Mapping[str, str]) -> dict[str, Any]:
         data, benchmark = self.data, self.data.benchmark
         keys = [data.keys[p] for p in data.positions]
-        ordered = [
-            rows.get(key) or missing_row(data.question(key), unread[key]) for key in keys if key in rows | unread
-        ]
+        known = [key for key in keys if key in rows or key in unread]
+        ordered = [rows.get(key) or missing_row(data.question(key), unread[key]) for key in known]
         results, judged = grade_all(benchmark, data.name, ordered, self.scoring, self.judge, self._facts(ordered))
         if self.stem and self.sheet:
             self.sheet.finish([graded_row(r, g.grade) for r, g in zip(ordered, judged.graded, strict=True)])
@@ -125,7 +155,6 @@ class Exam:
             "swap": data.swap,
             "limit": data.limit,
             "num_skipped": sum(row["output"] is None for row in rows),
-            "num_before": sum(row["id"] in self.before for row in rows),
         }
 
 

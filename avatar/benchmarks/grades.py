@@ -20,15 +20,15 @@ class Grade:
     Attributes:
         score: 0 to 1; None where only a judge can tell.
         parsed: The answer that was read, for people; empty when unparsed.
-        how: ``strict``, ``lenient`` or ``unparsed``; ``judge`` where a judge decided, ``missing`` where the question
-            could not be asked.
+        how: ``strict``, ``lenient`` or ``unparsed``; ``judge`` where a judge decided, ``undecided`` where only a judge
+            could and none was asked, ``missing`` where the question could not be asked.
         counted: False where the benchmark's rule leaves the reply out of the mean.
         parts: The rule's figures, where it has several.
     """
 
     score: float | None
     parsed: str
-    how: How | Literal["judge", "missing"]
+    how: How | Literal["judge", "undecided", "missing"]
     counted: bool = True
     parts: Mapping[str, float] = field(default_factory=dict)
 
@@ -49,4 +49,6 @@ class Graded:
 def read(score: float | bool | None, parsed: object, counted: bool = True, **parts: float) -> Grade:
     """The grade of a rule that reads an answer or none: ``parsed`` is empty or None for none."""
     shown = "" if parsed is None else str(parsed)
-    return Grade(None if score is None else float(score), shown, "strict" if shown else "unparsed", counted, parts)
+    if score is None:
+        return Grade(None, shown, "undecided", counted, parts)
+    return Grade(float(score), shown, "strict" if shown else "unparsed", counted, parts)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any, ClassVar
 
 from avatar.answers import parse_answer
@@ -103,10 +104,12 @@ class MMVU(FileBenchmark):
         if self.grade(output, question, scoring).score is not None or scoring == "authors":
             return None
         qtype = "multiple-choice" if question.problem_type == "choice" else "open-ended"
-        options = {"Options": {x: text for x, text in zip("ABCDE", question.texts, strict=False)}}
-        facts = {"Question": question.text, **(options if question.texts else {}), "Correct answer": question.gold}
+        options = dict(zip(ascii_uppercase, question.texts, strict=False))
+        facts = {"Question": question.text, "Options": options, "Correct answer": question.gold}
         reply = output if scoring == "official" else self.avatar(output, question).parsed
-        return ChatRequest(judge_messages(TASK.format(**RULES[qtype]), facts, reply), VERDICT)
+        return ChatRequest(
+            judge_messages(TASK.format(**RULES[qtype]), {k: v for k, v in facts.items() if v}, reply), VERDICT
+        )
 
     def judged(self, verdict: Mapping[str, Any], question: Question, scoring: Scoring) -> Grade:
         """1 where the judge holds it correct, else 0."""

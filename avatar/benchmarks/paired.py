@@ -101,29 +101,37 @@ def _pairs(a: Results, b: Results) -> tuple[list[Pair], list[str]]:
     common = [key for key in rows_a if key in rows_b]
     if not common:
         raise ConfigError(
-            f"these cannot be compared: A has {len(rows_a)} questions and B {len(rows_b)}, and none is in both"
+            f"these cannot be compared: A has {_questions(len(rows_a))} and B {len(rows_b)}, and none is in both"
         )
     other = [key for key in common if rows_a[key].get("gold_hash") != rows_b[key].get("gold_hash")]
     if other:
         raise ConfigError(
-            f"these cannot be compared: options or gold answer of {len(other)} questions differ, the first is "
+            f"these cannot be compared: options or gold answer of {_questions(len(other))} differ, the first is "
             f"{other[0]!r}. They were made from different annotation files"
         )
     pairs = [(graded_of_row(rows_a[key], f"A: {key}"), graded_of_row(rows_b[key], f"B: {key}")) for key in common]
     judged = [pair for pair in pairs if not any(g.grade.counted and g.grade.score is None for g in pair)]
-    found = {
-        "are only in A": len(rows_a) - len(common),
-        "are only in B": len(rows_b) - len(common),
-        "are not judged in one of them": len(pairs) - len(judged),
+    left_out = {
+        "only in A": len(rows_a) - len(common),
+        "only in B": len(rows_b) - len(common),
+        "not judged in one of them": len(pairs) - len(judged),
     }
-    return judged, [f"{count:,} questions {what} and are left out" for what, count in found.items() if count]
+    return judged, [f"{_questions(n)} {_are(n)} {what} and left out" for what, n in left_out.items() if n]
 
 
 def _by_id(results: Results, name: str) -> dict[str, Mapping[str, Any]]:
     rows = {row["id"]: row for row in results["rows"]}
     if len(rows) < len(results["rows"]):
-        raise ConfigError(f"{name} has {len(results['rows']) - len(rows)} questions twice: ids must differ")
+        raise ConfigError(f"{name} has {_questions(len(results['rows']) - len(rows))} twice: ids must differ")
     return rows
+
+
+def _questions(number: int) -> str:
+    return f"{number:,} question{'s' * (number != 1)}"
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
 
 
 def _recipe_warning(a: Results, b: Results) -> list[str]:

@@ -50,7 +50,10 @@ def make_results(
     """
     keys = Counter(g.question.key for g in graded)
     if twice := [key for key, count in keys.items() if count > 1]:
-        raise DataError(f"{benchmark.title}: id {twice[0]!r} and {len(twice) - 1} more occur twice; each counts once")
+        raise DataError(
+            f"{benchmark.title}: id {twice[0]!r} occurs more than once, and so do {len(twice) - 1} others; "
+            "each question counts once: give every row an id of its own"
+        )
     rows = settled(benchmark, graded, scoring)
     return {
         "benchmark": name,
@@ -70,8 +73,13 @@ def make_results(
 
 def write_results(stem: Path, results: Results) -> None:
     """Write ``<stem>.results.json`` and ``<stem>.results.md``; each is replaced whole or left as it was."""
-    write_whole(stem.with_name(stem.name + ".results.json"), results_json(results))
-    write_whole(stem.with_name(stem.name + ".results.md"), results_markdown(results))
+    for ending in (".json", ".md"):
+        write_result(stem.with_name(f"{stem.name}.results{ending}"), results)
+
+
+def write_result(path: Path, results: Results) -> None:
+    """Write a result to one file, in Markdown if its name ends in ``.md``."""
+    write_whole(path, results_markdown(results) if path.suffix == ".md" else results_json(results))
 
 
 def results_json(results: Results) -> str:
@@ -85,7 +93,7 @@ def write_whole(path: Path, text: str) -> None:
     """Write a file beside its place and rename it there: a crash leaves the old one or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text(text, encoding="utf-8")
+    part.write_text(text, encoding="utf-8", errors="backslashreplace")  # half a surrogate pair, as JSON escapes it
     os.replace(part, path)
 
 

@@ -87,7 +87,8 @@ class AnswerSheet:
             path.unlink(missing_ok=True)
 
     def _line(self, row: Row) -> str:
-        return json.dumps({**row, "stamp": self.stamp}, ensure_ascii=False) + "\n"
+        kept = {name: value for name, value in row.items() if name != "stamp"}
+        return json.dumps({**kept, "stamp": self.stamp}, ensure_ascii=False) + "\n"
 
 
 def _ends_with_line(path: Path) -> bool:

@@ -12,7 +12,7 @@ from rich.text import Text
 from avatar.benchmarks.blocks import Block, Results, compare_blocks, headline, overview_block, result_blocks
 from avatar.benchmarks.paired import compare_lines
 
-WIDTH = 80  # columns of the terminal that a table is laid out for
+WIDTH, GAP = 80, 2  # columns of the terminal that a table is laid out for; between columns of the table
 
 
 def results_table(results: Results) -> Group:
@@ -67,11 +67,12 @@ def block_markdown(block: Block) -> str:
 
 def _tables(blocks: Sequence[Block]) -> list[RenderableType]:
     """With names of the same width, so that figures stand below each other."""
-    names = max(len(row[0]) for block in blocks for row in (block.columns, *block.rows))
-    figures = max(sum(len(cell) + 1 for cell in row[1:]) for block in blocks for row in (block.columns, *block.rows))
+    widths = [[max(map(len, column)) for column in zip(block.columns, *block.rows, strict=True)] for block in blocks]
+    names = max(width[0] for width in widths)
+    figures = max(sum(width[1:]) + GAP * len(width[1:]) for width in widths)
     shown: list[RenderableType] = []
     for block in blocks:
-        shown += [Text(), _table(block, min(names, WIDTH - figures - 2))]
+        shown += [Text(), _table(block, min(names, WIDTH - figures))]
         if block.note:
             shown.append(Text(block.note))
     return shown

@@ -123,7 +123,7 @@ def _counts(graded: Sequence[Graded]) -> dict[str, int]:
 
 
 def _shares(graded: Sequence[Graded]) -> dict[str, float]:
-    ways = Counter(g.grade.how for g in graded if g.grade.how != "missing")
+    ways: Counter[str] = Counter(g.grade.how for g in graded if g.grade.how != "missing")
     total = sum(ways.values())
     known = ("strict", "lenient", "unparsed")
     return {f"{way}_share": round(ways[way] / total, 6) for way in known} if total else {}

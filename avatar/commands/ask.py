@@ -18,12 +18,13 @@ from transformers.utils import logging as transformers_logging
 
 from avatar.benchmarks.recipe import Recipe
 from avatar.commands.checkpoints import NAMED_CHECKPOINTS, newest_checkpoint
+from avatar.commands.messages import explain
 from avatar.commands.subcommands import Parser
 from avatar.commands.train import quieten
 from avatar.data.schema import Medium
 from avatar.errors import CheckpointError, ConfigError
-from avatar.modules.asking import MAX_NEW_TOKENS, Answerer, Reply, check_file, naming_memory, see
-from avatar.modules.loading import find_model, load_policy
+from avatar.modules.asking import MAX_NEW_TOKENS, Answerer, Reply, check_file, check_num, naming_memory, see
+from avatar.modules.loading import find_model, load_policy, pick_device
 from avatar.types import Clip, Prompt
 
 EXAMPLE = 'avatar ask CKPT --video clip.mp4 "What is heard?"'
@@ -39,7 +40,9 @@ class AskParser(Parser):
             raise ConfigError(f"{' and '.join(match[1].split(', '))} missing: {EXAMPLE}") from ex
         if match := re.search(r"[Uu]nrecognized arguments: ([^-].*)", message):
             raise ConfigError(f"too many words: {match[1]!r}. Put the question in quotes: {EXAMPLE}") from ex
-        super().error(message, ex)
+        if "nrecognized arguments" in message:
+            super().error(message, ex)
+        raise ConfigError(explain(message)) from ex
 
 
 def main(argv: Sequence[str]) -> int:
@@ -82,14 +85,15 @@ def ask(config: Namespace) -> None:
         AvatarError: What was asked for is not there or cannot be done.
     """
     question, media, options = _question(config.question), _media(config), _options(config.options)
+    check_num(config.num, config.temperature)
     recipe = Recipe(config.max_frames, max_new_tokens=config.max_new_tokens, wording=config.wording)
-    place = find_model(_named(config.CKPT))
+    place, device = find_model(_named(config.CKPT)), str(pick_device(config.device))
     for medium in media:
         check_file(medium)
     with _busy("looking and listening"):
         prompt = see(question, media, options, config.sound, recipe)
     with _busy(f"loading {place}"), naming_memory():
-        model = Answerer(load_policy(place, config.dtype, config.device), recipe, config.temperature, config.seed)
+        model = Answerer(load_policy(place, config.dtype, device), recipe, config.temperature, config.seed)
     with _busy("answering"):
         replies = model.answer(prompt, config.num)
     Console(stderr=config.json).print(Text(_seen(media, prompt), style="dim"))
@@ -128,14 +132,14 @@ def describe(medium: Medium, clip: Clip) -> str:
         parts[-1] += f" from {begin + float(clip.times[0]):.1f} to {begin + float(clip.times[-1]):.1f} s"
     if clip.audio is not None:
         parts.append(f"{len(clip.audio) / clip.sample_rate:.1f} s of sound")
-    elif not clip.image:
+    elif not clip.image and not clip.notes:
         parts.append("no sound")
-    return f"{medium.name}: {', '.join(parts)}"
+    return f"{medium.name}: {', '.join([*parts, *clip.notes])}"
 
 
 def _seen(media: Sequence[Medium], prompt: Prompt) -> str:
     lines = [describe(medium, clip) for medium, clip in zip(media, prompt.clips, strict=True)]
-    return "\n".join([*(lines or ["nothing is shown"]), *dict.fromkeys(prompt.metadata.get("notes", []))])
+    return "\n".join(lines) or "nothing is shown"
 
 
 def _media(config: Namespace) -> list[Medium]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -138,13 +138,11 @@ def exam_of(data: BenchmarkData, chosen: Namespace, folder: Path, model: str, ch
 
 
 def output_name(data: BenchmarkData, model: str) -> str:
-    """``micro-best``; with what was asked differently from the benchmark's own recipe."""
-    pinned = data.benchmark.recipe
-    parts = [data.name, model, f"swap_{data.swap}" if data.swap else ""]
-    parts += [data.recipe.modalities if data.recipe.modalities != "both" else ""]
-    changed = data.recipe.changed(modalities=pinned.modalities) != pinned
-    parts += [f"recipe_{data.recipe.stamp()}" if changed else "", f"limit_{data.limit}" if data.limit else ""]
-    return "-".join(part for part in parts if part)
+    """``micro-best``; with what is asked otherwise than the benchmark's own recipe has it."""
+    pinned, recipe = asdict(data.benchmark.recipe), asdict(data.recipe)
+    changed = [f"{name}_{value}" for name, value in recipe.items() if value != pinned[name]]
+    parts = [f"swap_{data.swap}" if data.swap else "", *changed, f"limit_{data.limit}" if data.limit else ""]
+    return "-".join(part for part in (data.name, model, *parts) if part)
 
 
 def check_scoring(names: Sequence[str], scoring: str) -> None:

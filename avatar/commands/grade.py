@@ -4,42 +4,143 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
-from avatar.benchmarks import Graded, find_benchmark
-from avatar.benchmarks.grades import Scoring
+from rich.console import Console
+
+from avatar.benchmarks import BENCHMARKS, Benchmark, Graded, Scoring, find_benchmark
+from avatar.benchmarks.results import make_results, write_result
+from avatar.benchmarks.show import results_table
 from avatar.commands.subcommands import run_command
+from avatar.errors import AvatarError, ConfigError, DataError
 
 Row = dict[str, Any]
+TEXTS = ("question", "qtype", "question_type", "problem_type", "ident", "clip")  # fields that are texts where given
 
 
 def main(argv: Sequence[str]) -> int:
     """Run ``avatar grade ...``."""
-    return run_command(grade, argv)
+    return run_command("grade", grade, argv, options_only=True)
 
 
-def grade(benchmark: str, scoring: Scoring = "avatar", input: str | None = None, summary: str | None = None) -> int:
-    """Grade rows of JSON from the standard input, one a line, and write what each earned to the standard output.
+def grade(benchmark: str, scoring: str = "avatar", input: str | None = None, summary: str | None = None) -> int:
+    """Grade JSON rows of the standard input, and write what each earned to the standard output.
 
     Args:
         benchmark: Whose questions they are, see ``avatar list benchmarks``.
-        scoring: Whose rule: ours, the benchmark's own, or that of the authors of AVATAR.
+        scoring: Whose rule: ``avatar``, ours; ``official``, the benchmark's own; ``authors``, the AVATAR authors'.
         input: File to read in the place of the standard input.
-        summary: File to write the figures of all rows to, as a result that ``avatar compare`` takes; Markdown if its
+        summary: File to write the figures of all rows to, as a result that ``avatar compare`` takes; in Markdown if its
             name ends in ``.md``.
     """
-    known = find_benchmark(benchmark)
-    judge = known()
-    judge.check_scoring(scoring)
+    known = find_benchmark(benchmark)()
+    known.check_scoring(scoring)
     _check(input, summary)
     graded: list[Graded] = []
     with ExitStack() as stack:
-        lines = stack.enter_context(open(input, encoding="utf-8-sig")) if input else sys.stdin
-        for one in grade_lines(judge, lines, scoring):
+        lines = stack.enter_context(open(input, "rb")) if input else sys.stdin.buffer
+        for row, one in grade_lines(known, lines, cast(Scoring, scoring)):
             graded.append(one)
-            print(json.dumps(output_row(one), ensure_ascii=False, allow_nan=False), flush=True)
-    if summary or sys.stderr.isatty():
-        _summarize(benchmark, judge, graded, scoring, summary)
+            print(json.dumps(earned(row, one), allow_nan=False), flush=True)
+    _summarize(known, graded, cast(Scoring, scoring), summary)
     return 0
+
+
+def grade_lines(benchmark: Benchmark, lines: Iterable[bytes], scoring: Scoring) -> Iterator[tuple[Row, Graded]]:
+    """Each row with what its reply earned, as they come; blank lines are left out.
+
+    Raises:
+        DataError: A line is no row that can be graded; names line and field. What came before is graded already.
+    """
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = read_row(line)
+            question = benchmark.question_of_row(row)
+            one = Graded(question, benchmark.grade(row["output"], question, scoring))
+        except (AvatarError, ValueError) as error:
+            raise DataError(f"line {number}: {error}") from error
+        yield row, one
+
+
+def read_row(line: bytes) -> Row:
+    """A row, with fields of the right types as far as they do not depend on the benchmark.
+
+    Raises:
+        DataError: It is no JSON object, or a field is missing or of the wrong type.
+    """
+    try:
+        row = json.loads(line, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"is no JSON ({error})") from None
+    if not isinstance(row, dict):
+        raise DataError(f"must be an object such as {{'id': 'q1', 'output': 'B', ...}}, got {row!r:.80}")
+    for name, kinds in {"id": (str, int), "output": (str,), **{name: (str,) for name in TEXTS}}.items():
+        value = row.get(name)
+        if value is None and name in TEXTS:
+            continue
+        if name not in row:
+            raise DataError(f"field {name!r} is missing; the row has {', '.join(map(repr, row)) or 'no fields'}")
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            raise DataError(f"field {name!r} must be a text{' or a whole number' * (name == 'id')}, got {value!r:.80}")
+    _check_groups(row.get("groups"))
+    return row
+
+
+def earned(row: Mapping[str, Any], graded: Graded) -> Row:
+    """What is written of a row."""
+    grade = graded.grade
+    return {
+        "id": row["id"],
+        "score": grade.score,
+        "parsed": grade.parsed or None,
+        "how": grade.how,
+        "counted": grade.counted,
+        "parts": dict(grade.parts),
+    }
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
+def _check_groups(groups: Any) -> None:
+    if groups is None:
+        return
+    labels = list(groups.values()) if isinstance(groups, dict) else [None]
+    if not all(isinstance(label, str) for one in labels for label in (one if isinstance(one, list) else [one])):
+        raise DataError(f"field 'groups' must be an object of labels or lists of labels, got {groups!r:.80}")
+
+
+def _check(input: str | None, summary: str | None) -> None:
+    if input and not Path(input).is_file():
+        raise ConfigError(f"--input {input}: there is no such file")
+    if not input and sys.stdin.isatty():
+        raise ConfigError("there are no rows: pipe them in, `avatar grade ... < rows.jsonl`, or give --input FILE")
+    if summary and not Path(summary).parent.is_dir():
+        raise ConfigError(f"--summary {summary}: there is no folder {Path(summary).parent}")
+    if summary and (Path(summary).is_dir() or (input and Path(input).resolve() == Path(summary).resolve())):
+        raise ConfigError(
+            f"--summary {summary} is {'the file that is read' if input else 'a folder'}; give another name"
+        )
+
+
+def _summarize(benchmark: Benchmark, graded: Sequence[Graded], scoring: Scoring, summary: str | None) -> None:
+    """Write the summary and show it: on a terminal always, else where it was asked for."""
+    if not summary and not sys.stderr.isatty():
+        return
+    name = next(name for name in BENCHMARKS if BENCHMARKS[name] is type(benchmark))
+    try:
+        results = make_results(name, benchmark, graded, scoring)
+    except DataError as error:
+        if summary:
+            raise
+        print(f"no summary: {error}", file=sys.stderr)
+        return
+    if summary:
+        write_result(Path(summary), results)
+    Console(stderr=True).print(results_table(results))

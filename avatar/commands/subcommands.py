@@ -55,3 +55,24 @@ def run_subcommand(
         commands.add_subcommand(name, sub, help=sub.description)
     config: Any = parser.parse_args(list(argv[1:]))
     return int(functions[config.subcommand](**config[config.subcommand].as_dict()) or 0)
+
+
+def run_command(name: str, function: Function, argv: Sequence[str], options_only: bool = False) -> int:
+    """Parse and call a command that is no group.
+
+    Args:
+        name: Its name.
+        function: What it does; the first line of the docstring is its help.
+        argv: Its name and what follows.
+        options_only: Whether required arguments are options, too, and not positional.
+
+    Returns:
+        What the function returns, 0 for None.
+
+    Raises:
+        ConfigError: An option is unknown, or as the function says.
+    """
+    parser = Parser(prog=f"avatar {name}", description=(function.__doc__ or "").split("\n")[0])
+    parser.add_function_arguments(function, as_positional=not options_only)
+    config: Any = parser.parse_args(list(argv[1:]))
+    return int(function(**config.as_dict()) or 0)

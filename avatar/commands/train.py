@@ -18,6 +18,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from transformers.utils import logging as transformers_logging
 
+import avatar
 from avatar.benchmarks import BenchmarkData
 from avatar.commands.checkpoints import NAMED_CHECKPOINTS, named_checkpoint, resolve_checkpoint
 from avatar.commands.evaluating import (
@@ -270,12 +271,20 @@ def quieten() -> None:
         ".*It is recommended to use `self.log.*sync_dist=True.*",
     ):
         warnings.filterwarnings("ignore", pattern)
+    warnings.formatwarning = _format_warning
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
         logging.getLogger(name).addFilter(lambda record: not record.getMessage().startswith(_CHATTER))
     if not sys.stderr.isatty():
         transformers_logging.disable_progress_bar()
 
 
+def _format_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
+    """What we warn of ourselves is for the user, who need not know which line did."""
+    ours = Path(filename).is_relative_to(Path(avatar.__file__).parent)
+    return f"warning: {message}\n" if ours else _python_format(message, category, filename, lineno, line)
+
+
+_python_format = warnings.formatwarning
 _CHATTER = ("GPU available", "TPU available", "HPU available", "💡", "Seed set to", "`Trainer.fit` stopped")
 
 

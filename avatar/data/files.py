@@ -50,7 +50,7 @@ class FileIndex:
             key = self._items[twice[1]][0]
             raise DataError(f"{self.folder}: two questions have the key {key!r}; rename one of them", "duplicate key")
         self._samples = [_sample(record) for _, record in self._items]
-        alike: dict[tuple[str, ...], dict[str, int]] = {}  # by kinds: the first question of each sample
+        alike: dict[tuple[object, ...], dict[str, int]] = {}  # by kinds: the first question of each sample
         for position, (_, record) in enumerate(self._items):
             alike.setdefault(_kinds(record), {}).setdefault(self._samples[position], position)
         self._next = {kinds: _following(first) for kinds, first in alike.items()}
@@ -95,9 +95,9 @@ class FileIndex:
         return self[position]
 
     def next_sample(self, entry: Entry) -> Entry | None:
-        """The first question of the next other sample whose media are of the same kinds in the same order.
+        """The first question of the next other sample that shows media of the same kinds in the same order.
 
-        Round the end; None where there is no other such sample.
+        Its films are heard if those of ``entry`` are. Round the end; None where there is no other such sample.
         """
         assert isinstance(entry.record, Record)
         following = self._next[_kinds(entry.record)][entry.sample]
@@ -158,8 +158,8 @@ def _sample(record: Record) -> str:
     return " | ".join(sorted({medium.name for medium in record.media}))
 
 
-def _kinds(record: Record) -> tuple[str, ...]:
-    return tuple(medium.kind for medium in record.media)
+def _kinds(record: Record) -> tuple[object, ...]:
+    return record.use_audio_in_video, *(medium.kind for medium in record.media)
 
 
 def _following(first: dict[str, int]) -> dict[str, int]:

@@ -35,7 +35,7 @@ def decode_images(
         images: Those that :func:`pick_images` picks, by name, in order.
         total: How many there are in the folder.
         medium: From when to when it is shown.
-        use_audio: Whether it is to be heard; there is nothing to hear.
+        use_audio: Whether it is to be heard; it is silent, and its sound alone is nothing at all.
         rule: Which images are taken, how large, and whether films may be silent.
         where: Names the folder in messages.
         key: Of the clip.
@@ -44,7 +44,9 @@ def decode_images(
         DataError: An image is broken or not as large as the first, or all are too large, or the film is to be heard.
     """
     if use_audio and not rule.silent_videos:
-        raise DataError(f"{where}: a folder of frames has no sound; set use_audio_in_video to false", "no sound")
+        raise DataError(f"{where}: a folder of frames has no sound, but its record plays it", "no sound")
+    if medium.kind == "audio":
+        return Clip(key, notes=(NO_TRACK,))
     picked, film, begin, end = _choose(total, medium, rule, where)
     frames: list[Tensor] = []
     first: Tensor | None = None

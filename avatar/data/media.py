@@ -33,7 +33,8 @@ from avatar.errors import AvatarError, ConfigError, DataError
 from avatar.types import Clip
 
 NO_TRACK = "no sound track"  # what a clip notes
-WAY_OUT = "Replace or remove it, then write the shard again"
+IN_SHARD = ", then write the shard again"
+WAY_OUT = f"Replace or remove it{IN_SHARD}"
 _MUTE = ", but its record has use_audio_in_video: true. Set it to false to train on the picture alone"
 _SOURCE = re.compile(r"^.*\.(cpp|h):\d+,? *")  # where in torchcodec it was raised
 NO_MEMORY = ("can't allocate memory", "Cannot allocate memory", "not enough memory")

@@ -13,7 +13,7 @@ from typing import Literal
 from avatar.data.frame_folder import decode_images, pick_images
 from avatar.data.hints import read_hint
 from avatar.data.index import Entry
-from avatar.data.media import decode_medium
+from avatar.data.media import IN_SHARD, decode_medium
 from avatar.data.modalities import Modalities, keep_media, limit_media
 from avatar.data.prompts import PromptStyle, to_prompt
 from avatar.data.rules import ClipRule
@@ -81,14 +81,16 @@ def prepare(task: Task) -> Prompt:
     clips = [_clip(task, mine, theirs, files) for mine, theirs in pairs]
     if notes := dict.fromkeys(note for clip in clips for note in clip.notes):
         record = replace(record, metadata={**record.metadata, "notes": list(notes)})
-    there = [clip.key in task.held or not clip.frames is clip.audio is None for clip in clips]
-    record = keep_media(record, [medium if kept else None for medium, kept in zip(record.media, there, strict=True)])
+    there = [clip.key in task.held or clip.frames is not None or clip.audio is not None for clip in clips]
+    if not all(there):
+        record = keep_media(
+            record, [medium if kept else None for medium, kept in zip(record.media, there, strict=True)]
+        )
     return to_prompt(record, entry.key, tuple(compress(clips, there)), task.style)
 
 
 def _pairs(task: Task, record: Record) -> list[tuple[_Side, _Side | None]]:
     """Each medium of the record, and what its picture or its sound is swapped for."""
-
     mine = _sides(task.entry, record)
     if task.swap is None or not mine:
         return [(side, None) for side in mine]
@@ -99,11 +101,9 @@ def _pairs(task: Task, record: Record) -> list[tuple[_Side, _Side | None]]:
             f"[{kinds}] too; leave it out, or ask without a swap",
             "nothing to swap with",
         )
-    other = record  # members are called alike in all samples; files have names of their own, and crops
-    if isinstance(task.other.record, Record):
-        heard = {"use_audio_in_video": task.entry.read_record().use_audio_in_video}
-        other = replace(limit_media(replace(task.other.record, **heard), task.modalities), **heard)
-    return list(zip(mine, _sides(task.other, other), strict=True))
+    other = task.other.record  # files have names of their own, and crops; members are called alike in all samples
+    theirs = _sides(task.other, limit_media(other, task.modalities) if isinstance(other, Record) else record)
+    return list(zip(mine, theirs, strict=True))
 
 
 def _sides(entry: Entry, record: Record) -> list[_Side]:
@@ -171,11 +171,11 @@ def _places(entry: Entry, medium: Medium) -> tuple[Span, ...]:
     """The file of a medium, or all images of its folder."""
     if medium.name in entry.members:
         return (entry.members[medium.name],)
-    if medium.name in entry.frames and medium.kind == "video":
+    if medium.name in entry.frames and medium.kind != "image":
         return entry.frames[medium.name]
     file = entry.file_name(medium.name)
     if medium.name in entry.frames:
-        raise DataError(f"{entry.where}: {file} is a folder of frames, which is no {medium.kind}", "no picture")
+        raise DataError(f"{entry.where}: {file} is a folder of frames, and no image", "no picture")
     if isinstance(entry.record, Record):
         raise DataError(f"{entry.where}: there is no {file}; put it there", "missing media")
     raise DataError(
@@ -190,11 +190,22 @@ def _spans(side: _Side, rule: ClipRule) -> tuple[Span, ...]:
     places = _places(side.entry, side.medium)
     if side.medium.name not in side.entry.frames:
         return places
+    if side.medium.kind == "audio":
+        return ()
     picked = pick_images(len(places), side.medium, rule, _file(side.entry, side.medium, ": "))
     return tuple(places[i] for i in picked)
 
 
 def _decode(side: _Side, rule: ClipRule, files: Files) -> Clip:
+    try:
+        return _decoded(side, rule, files)
+    except DataError as error:
+        if isinstance(side.entry.record, Span):
+            raise
+        raise DataError(str(error).removesuffix(IN_SHARD), error.cause) from error
+
+
+def _decoded(side: _Side, rule: ClipRule, files: Files) -> Clip:
     entry, medium, use_audio = side.entry, side.medium, side.use_audio
     where, key = _file(entry, medium, ": "), clip_key(entry, medium, use_audio, rule)
     spans = _spans(side, rule)

@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -18,6 +18,7 @@ from avatar.data.dataset import Decoders, PromptDataset, start_decoders
 from avatar.data.files import FileIndex
 from avatar.data.modalities import limit_media
 from avatar.data.prompts import PromptStyle
+from avatar.data.rules import ClipRule
 from avatar.data.schema import Medium, Record, record_from_fields
 from avatar.data.skipped import Failure
 from avatar.errors import AvatarError, ConfigError, DataError
@@ -73,7 +74,7 @@ class Answerer:
     def __init__(self, policy: Policy, recipe: Recipe = ASKED, temperature: float = 0.0, seed: int = 0) -> None:
         self.policy, self.recipe, self.seed = policy, recipe, seed
         self.sampling = Sampling(temperature, recipe.max_new_tokens or MAX_NEW_TOKENS)
-        self.decoders = start_decoders(1, recipe.rule())
+        self.decoders = start_decoders(1, clip_rule(recipe))
 
     @classmethod
     def load(cls, path: str | Path, recipe: Recipe = ASKED, dtype: str = "auto", device: str = "auto") -> Answerer:
@@ -99,8 +100,7 @@ class Answerer:
             ConfigError: ``num`` is below 1, or above it where all would be the same.
             AvatarError: The GPU is full.
         """
-        if num < 1 or (num > 1 and not self.sampling.temperature):
-            raise ConfigError(f"num must be 1 where the temperature is 0, and at least 1 elsewhere, got {num}")
+        check_num(num, self.sampling.temperature)
         began = time.perf_counter()
         generator = torch.Generator(self.policy.adapter.device).manual_seed(self.seed)
         with naming_memory():
@@ -125,7 +125,7 @@ def see(
         decoders: Processes to decode in; None starts one.
 
     Returns:
-        The prompt; ``metadata["notes"]`` says what is not there or was left out.
+        The prompt; the ``notes`` of its clips say what is not there or was left out.
 
     Raises:
         DataError: A file is not there, cannot be read, or is not what it is said to be.
@@ -134,7 +134,7 @@ def see(
     for medium in record.media:
         check_file(medium)
     index, style = FileIndex("", [("the question", record)]), PromptStyle(recipe.system, recipe.letter_options)
-    found = PromptDataset([index], style, recipe.rule(), decoders=decoders)[0]
+    found = PromptDataset([index], style, clip_rule(recipe), decoders=decoders)[0]
     if isinstance(found, Failure):
         named = any(medium.name in found.reason for medium in media)
         raise DataError(found.reason if named else f"{_names(media)}: {found.reason}", found.cause)
@@ -142,6 +142,17 @@ def see(
         heard = [medium for medium in record.media if medium.kind == "audio"]
         raise DataError(f"{_names(heard)}: there is no sound track to hear", "no sound")
     return found
+
+
+def check_num(num: int, temperature: float) -> None:
+    """Raise :class:`ConfigError` where so many replies cannot be, or would all be the same."""
+    if num < 1 or (num > 1 and not temperature):
+        raise ConfigError(f"num must be 1 where the temperature is 0, and at least 1 elsewhere, got {num}")
+
+
+def clip_rule(recipe: Recipe) -> ClipRule:
+    """As the recipe decodes, with a note in the place of an error where a video is silent or a sound too long."""
+    return replace(recipe.rule(), cut_audio=True, silent_videos=True)
 
 
 def read_reply(completion: Completion, options: Sequence[str] = (), seconds: float = 0.0) -> Reply:

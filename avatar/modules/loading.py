@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -107,8 +108,8 @@ def pick_device(name: str = "auto") -> torch.device:
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ConfigError(f"device {name!r} cannot be used here ({reason}); try auto or cpu") from None
+        reason = shorten(str(error).partition("\n")[0], 80)
+        raise ConfigError(f"device {name!r} cannot be used here ({reason}); try auto, cpu, cuda or cuda:1") from None
 
 
 def _of_folder(path: Path) -> Path:
@@ -117,7 +118,9 @@ def _of_folder(path: Path) -> Path:
     for name in IN_A_RUN:
         if (path / name).is_file() or (path / name / "config.json").is_file():
             return path / name
-    raise CheckpointError(f"{path}: neither a model (config.json) nor a run ({', '.join(IN_A_RUN)}) is in this folder")
+    below = [str(found) for found in sorted(path.glob("**/*.ckpt"))[:3]]
+    hint = f"; below it there is {', '.join(below)}" if below else ""
+    raise CheckpointError(f"{path}: neither a model (config.json) nor a run (checkpoints, model) lies here{hint}")
 
 
 def _nearest(path: Path) -> str:
@@ -145,7 +148,7 @@ def _build(model: Mapping[str, Any], path: Path) -> Policy:
     parser.add_argument("--policy", type=Policy)
     try:
         config = parser.parse_object({"policy": model["init_args"]["policy"]})
-        policy: Policy = parser.instantiate_classes(config).policy
+        policy: Policy = parser.instantiate(config).policy
     except Exception as error:  # whatever a file may hold in the place of arguments
         raise CheckpointError(f"{path}: its policy cannot be rebuilt: {str(error).partition(chr(10))[0]}") from None
     return policy

@@ -39,7 +39,7 @@ def test_a_reply_is_graded_and_never_guessed(output, prompt, score, parsed, how)
 def test_every_benchmark_says_what_it_is(name):
     benchmark = BENCHMARKS[name]
     assert benchmark.version >= 1
-    assert benchmark.num_records > 0
+    assert benchmark.num_records > 0 or name == "jsonl"  # anyone's own has as many as it has
     assert benchmark.source
     assert benchmark.default_root
     assert benchmark.title
@@ -58,6 +58,7 @@ def test_an_empty_reply_earns_nothing_anywhere(name):
 
 
 def test_the_micro_benchmark_reads_its_split(micro):
-    dataset = BENCHMARKS["micro"]().prompts(micro / "test")
+    benchmark = BENCHMARKS["micro"]()
+    dataset = benchmark.prompts(micro / "test", benchmark.recipe)
     assert len(dataset) == 20
     assert "/" in dataset[1].messages[-1]["content"][-1]["text"]  # options on one line, without letters

@@ -25,7 +25,7 @@ def roots(tmp_path_factory):
 @pytest.mark.parametrize("name", KINDS)
 def test_a_stages_benchmark_asks_its_kinds_of_questions_and_grades_right_chains_as_right(name, roots):
     benchmark = BENCHMARKS[name]()
-    dataset = benchmark.prompts(roots[name])
+    dataset = benchmark.prompts(roots[name], benchmark.recipe)
     prompts = [dataset[i] for i in range(len(dataset))]
     assert {p.metadata["kind"] for p in prompts} == KINDS[name]
     assert [benchmark.grade(p.chain, benchmark.question(p)).score for p in prompts] == [1.0] * len(prompts)
@@ -40,7 +40,7 @@ def test_a_benchmark_tells_how_many_questions_its_whole_split_holds(name):
 
 def test_the_place_must_be_right_and_not_the_colour_alone(roots):
     benchmark = BENCHMARKS["micro_localise"]()
-    prompt = benchmark.prompts(roots["micro_localise"])[0]
+    prompt = benchmark.prompts(roots["micro_localise"], benchmark.recipe)[0]
     question = benchmark.question(prompt)
     left, right = (side.split(": ")[1] for side in prompt.answer.split(" | "))
     assert benchmark.grade(f"<answer>Left: {right} | Right: {left}</answer>", question).score == 0

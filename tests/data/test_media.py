@@ -125,6 +125,32 @@ def test_a_missing_audio_track_is_an_error_with_a_way_out_unless_no_sound_was_as
     assert decode(silent_mp4, use_audio=False).frames.shape == (8, 3, 56, 56)
 
 
+def test_a_film_may_be_silent_where_the_rule_says_so(silent_mp4):
+    clip = decode(silent_mp4, silent_videos=True)
+    assert (clip.frames.shape, clip.audio, clip.notes) == ((8, 3, 56, 56), None, ("no sound track",))
+    assert decode(silent_mp4, use_audio=False, silent_videos=True).notes == ()  # nobody asked for it
+    rule = ClipRule(silent_videos=True)
+    for medium in (Medium("audio", "mp4"), Medium("audio", "mp4", 0.25, 0.5)):
+        nothing = decode_medium(silent_mp4, medium, True, rule, WHERE, "key")
+        assert (nothing.key, nothing.frames, nothing.audio, nothing.notes) == ("key", None, None, ("no sound track",))
+
+
+def test_a_film_with_a_sound_track_is_the_same_whether_films_may_be_silent(samples):
+    for make in (
+        decode,
+        lambda mp4, **rule: decode_medium(mp4, Medium("audio", "mp4"), True, ClipRule(**rule), "", ""),
+    ):
+        usual, lenient = make(samples[0][1]), make(samples[0][1], silent_videos=True, cut_audio=True)
+        assert torch.equal(usual.audio, lenient.audio)
+        assert usual.notes == lenient.notes == ()
+
+
+@pytest.mark.parametrize("payload", [picture(), picture("JPEG"), b"text\n" * 99, b"", good()[:2000]])
+def test_what_is_no_whole_film_is_not_taken_for_a_silent_one(payload):
+    with pytest.raises(DataError):
+        decode_medium(payload, Medium("audio", "mp4"), True, ClipRule(silent_videos=True), WHERE, "key")
+
+
 @pytest.mark.parametrize("tenths", range(10))
 def test_a_truncated_mp4_is_refused(samples, tenths):
     mp4 = samples[0][1]

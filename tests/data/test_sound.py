@@ -132,6 +132,26 @@ def test_a_sound_may_be_as_long_as_the_rule_says_and_no_longer():
     assert error.value.cause == "sound too long"
 
 
+@pytest.mark.parametrize("crop", [(None, None), (0.25, None), (0.25, 2.0)])
+def test_a_sound_that_may_be_cut_loses_its_end_and_nothing_else(crop):
+    payload = film(greys(16), 8, beep(0.6, 2)[None])
+    for medium in (Medium("audio", "mp4", *crop), Medium("video", "mp4", *crop)):
+        whole, cut = (
+            decode_medium(payload, medium, True, ClipRule(min_pixels=28 * 28, **rule), WHERE, "key")
+            for rule in ({}, {"max_audio_seconds": 1.0, "cut_audio": True})
+        )
+        torch.testing.assert_close(cut.audio, whole.audio[:RATE])
+        assert (whole.notes, cut.notes) == ((), ("sound cut at 1 s",))
+        assert cut.frames is whole.frames is None or torch.equal(cut.frames, whole.frames)
+
+
+def test_a_sound_of_just_the_length_is_not_cut_and_one_sample_more_is():
+    rule = ClipRule(max_audio_seconds=1.0, cut_audio=True)
+    for samples, notes in ((RATE, ()), (RATE + 1, ("sound cut at 1 s",))):
+        clip = decode_medium(wav(torch.ones(1, samples) / 2), Medium("audio", "wav"), True, rule, WHERE, "key")
+        assert (len(clip.audio), clip.notes) == (RATE, notes)
+
+
 @pytest.mark.parametrize("end", [None, 500])
 def test_of_a_sound_that_is_too_long_no_more_is_decoded_than_shows_it(monkeypatch, end):
     """A rule that allows 1 s must not have ten minutes decoded to see that they are longer."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from avatar.benchmarks.rules.matching import best_pairs
 
@@ -20,7 +21,7 @@ Box = Sequence[float]  # x, y of one corner, x, y of the opposite one
 Framed = tuple[int, Box]  # which frame, from 0, and where on it
 
 
-def score_clusters(gold: Sequence[list], said: Sequence[list], score: Callable[[list, list], float]) -> float:  # type: ignore[type-arg]
+def score_clusters(gold: Sequence[Any], said: Sequence[Any], score: Callable[[Any, Any], float]) -> float:
     r"""The mean over gold clusters of the score with the cluster that each is paired with, paired as is best for all.
 
     .. math:: WCS = \frac{1}{K} \max_\pi \sum_k s(g_k, p_{\pi(k)})
