@@ -64,7 +64,7 @@ def test_it_answers_what_avatar_test_answers(ask, world):
     graded = shlex.split("test --benchmark micro --ckpt_path last --benchmark_root data/micro/test")
     assert cli.main(graded) == 0
     (file,) = world.glob("runs/micro/avatar/test/*.predictions.jsonl")
-    rows = {row["key"]: row for row in map(json.loads, file.read_text().splitlines())}
+    rows = {row["id"]: row for row in map(json.loads, file.read_text().splitlines())}
     clips = round(SPLITS["test"] * 0.03)
     asked = {
         f"{key}/q{i}": (scene, r) for key, scene, records in draw_split("test", clips, 0) for i, r in enumerate(records)

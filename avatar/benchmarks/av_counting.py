@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from avatar.answers import parse_answer
 from avatar.benchmarks.base import BENCHMARKS
 from avatar.benchmarks.files import FileBenchmark, check_inside, first_there, take
-from avatar.benchmarks.grades import Grade, Graded, read
+from avatar.benchmarks.grades import Grade, Graded
 from avatar.benchmarks.question import Question
 from avatar.benchmarks.recipe import Recipe
 from avatar.benchmarks.records import read_records, unique_keys
@@ -100,7 +100,7 @@ class AVCounting(FileBenchmark):
     def authors(self, output: str, question: Question) -> Grade:
         """The first whole number, else 0; errors are not capped, and clues not scored."""
         if question.problem_type == "clue":
-            return read(None, "", counted=False)
+            return Grade(None, "", "unparsed", counted=False)
         found = re.search(r"-?\d+", output.split("assistant\n")[-1])
         said = float(found[0]) if found else 0.0
         return _counted(count_parts(said, gold_number(question.gold, question.key), capped=False), found is not None)

@@ -88,7 +88,7 @@ class VideoMMMU(FileBenchmark):
         """``C.`` or ``C:``, else ``(C)``, else ``C`` before a blank, else the option's text; or key phrases."""
         if output in NO_REPLY:
             return read(0.0, "", counted=False)
-        if question.qtype == OPEN:
+        if question.qtype != CHOICE:
             return read(open_match(output, _golds(question.gold)), output.strip())
         letter = mmmu_choice(output, dict(zip(ascii_uppercase, question.options, strict=False)), FORMS, strip=MARKS)
         return read(letter == question.gold, letter)

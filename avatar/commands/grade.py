@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from rich.console import Console
 
-from avatar.benchmarks import BENCHMARKS, Benchmark, Graded, Scoring, find_benchmark
+from avatar.benchmarks import BENCHMARKS, Benchmark, Graded, Question, Scoring, find_benchmark
 from avatar.benchmarks.results import make_results, write_result
 from avatar.benchmarks.show import results_table
 from avatar.commands.subcommands import run_command
@@ -61,6 +61,7 @@ def grade_lines(benchmark: Benchmark, lines: Iterable[bytes], scoring: Scoring) 
         try:
             row = read_row(line)
             question = benchmark.question_of_row(row)
+            _check_gold(question)
             one = Graded(question, benchmark.grade(row["output"], question, scoring))
         except (AvatarError, ValueError) as error:
             raise DataError(f"line {number}: {error}") from error
@@ -116,6 +117,14 @@ def _check_groups(groups: Any) -> None:
         raise DataError(f"field 'groups' must be an object of labels or lists of labels, got {groups!r:.80}")
 
 
+def _check_gold(question: Question) -> None:
+    """Clues are of their own kind, which their rule checks."""
+    kinds = {"clue": (object,), "number": (str, int, float)}.get(question.problem_type, (str,))
+    if not isinstance(question.gold, kinds) or (isinstance(question.gold, bool) and question.problem_type != "clue"):
+        wanted = " or a number" if question.problem_type == "number" else f", for {question.problem_type!r} questions"
+        raise DataError(f"field 'gold' must be a text{wanted}, got {question.gold!r:.80}")
+
+
 def _check(input: str | None, summary: str | None) -> None:
     if input and not Path(input).is_file():
         raise ConfigError(f"--input {input}: there is no such file")
@@ -123,10 +132,10 @@ def _check(input: str | None, summary: str | None) -> None:
         raise ConfigError("there are no rows: pipe them in, `avatar grade ... < rows.jsonl`, or give --input FILE")
     if summary and not Path(summary).parent.is_dir():
         raise ConfigError(f"--summary {summary}: there is no folder {Path(summary).parent}")
-    if summary and (Path(summary).is_dir() or (input and Path(input).resolve() == Path(summary).resolve())):
-        raise ConfigError(
-            f"--summary {summary} is {'the file that is read' if input else 'a folder'}; give another name"
-        )
+    if summary and Path(summary).is_dir():
+        raise ConfigError(f"--summary {summary}: is a folder; give the name of a file")
+    if summary and input and Path(input).resolve() == Path(summary).resolve():
+        raise ConfigError(f"--summary {summary}: is the file that is read; give another name")
 
 
 def _summarize(benchmark: Benchmark, graded: Sequence[Graded], scoring: Scoring, summary: str | None) -> None:

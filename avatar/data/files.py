@@ -33,7 +33,7 @@ class FileIndex:
 
     Attributes:
         folder: As it was given.
-        shards: None.
+        shards: Empty: it has none, and no hints beside them.
         shard_sizes: All questions, as if of one shard.
 
     Raises:

@@ -136,7 +136,7 @@ def _from_checkpoint(path: Path, dtype: str) -> Policy:
     if not stored.model:
         raise CheckpointError(f"{path}: a checkpoint of another program: it does not say how its model is built")
     policy = _build(stored.model, path)
-    policy.skeleton, policy.gradient_checkpointing = stored.skeleton, False
+    policy.skeleton = stored.skeleton
     policy.dtype_name = policy.dtype_name if dtype == "auto" else dtype
     policy.configure_model()
     _fill(policy, _contents(path), path)

@@ -120,7 +120,7 @@ def test_missing_names_what_is_neither_a_file_nor_a_folder_of_frames(root):
     (root / "link.mp4").symlink_to(root / "two.mp4")
     (root / "dangling.mp4").symlink_to(root / "gone.mp4")
     there = [ONE.name, "two.mp4", "frames", "frames/", "frames/3.png", "link.mp4", "./two.mp4"]
-    absent = ["nowhere/absent.mp4", "Two.mp4", "empty", "text", "dangling.mp4", "two.mp4/x", "a film, été/two.mp4"]
+    absent = ["nowhere/absent.mp4", "empty", "text", "dangling.mp4", "two.mp4/x", "a film, été/two.mp4"]
     assert missing(root, [*there, *absent, *there]) == absent
     index = FileIndex(root, [(name, ask(Medium("video", name))) for name in there + absent])
     assert [bool(entry.members or entry.frames) for entry in index] == [True] * len(there) + [False] * len(absent)
@@ -164,6 +164,7 @@ def test_a_folder_of_frames_opens_the_picked_ones_alone(root, dataset_of):
     [clip] = dataset_of(ask(FRAMES))[0].clips  # four of twelve: 0, 4, 7, 11
     assert len(clip.frames) == 4
     (root / "frames/7.png").write_bytes(b"broken")
+    assert dataset_of(ask(Medium("audio", "frames")))[0].clips == ()  # nothing to hear, so none is opened
     failure = dataset_of(ask(FRAMES))[0]
     assert failure.reason == f"{root}/frames/7.png: it is no image of the formats JPEG, PNG, WEBP, BMP, GIF, TIFF"
 

@@ -56,13 +56,9 @@ def test_objects_score_frame_by_frame_over_all_frames_that_are_named(said, expec
 
 
 def test_boxes_are_paired_greedily_and_not_for_the_best_sum():
-    gold, said = [(0, 0, 10, 1), (4, 0, 14, 1)], [(2, 0, 12, 1), (9, 0, 19, 1)]
-    # overlaps: 8/12 and 1/19 with the first, 8/12 and 5/15 with the second. Greedy takes 8/12 of the first pair in
-    # order, then 5/15
-    assert greedy_overlap(gold, said) == pytest.approx(8 / 12 + 5 / 15)
-    # 9/11, and the other pair shares nothing; the best sum would be 8/12 + 6/14
-    gold, said = [(0, 0, 10, 1), (1, 0, 11, 1)], [(0, 0, 10, 1), (20, 0, 30, 1)]
-    assert greedy_overlap(gold, said) == 1
+    gold, said = [(0, 0, 10, 1), (4.5, 0, 14.5, 1)], [(-2.5, 0, 7.5, 1), (2, 0, 12, 1)]
+    # overlaps 7.5/12.5 and 8/12 of the first, 3/17 and 7.5/12.5 of the second: 8/12 is taken, and 3/17 is left
+    assert greedy_overlap(gold, said) == pytest.approx(8 / 12 + 3 / 17)
 
 
 def test_clusters_are_paired_as_is_best_for_all_and_those_left_alone_count_0():

@@ -7,7 +7,7 @@ from avatar.benchmarks.rules.mra import mean_relative_accuracy
     ("said", "gold", "expected"),
     [
         (4, 4, 1.0),
-        (3, 4, 0.6),  # off by .25: near enough for .5, .45, .4, .35, .3 and the float below .25 + .5 at .75
+        (3, 4, 0.6),  # off by .25: near enough for the steps .5, .45, .4, .35, .3 and .25
         (2, 4, 0.1),  # off by .5: for the widest step alone, its edge included
         (13.2, 26.4, 0.1),
         (6, 4, 0.1),

@@ -1,0 +1,49 @@
+"""What ``avatar bench answers`` asks, and a tiny model that has just learnt how such questions are answered."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import torch
+
+from avatar.benchmarks.data import BenchmarkData
+from avatar.data.micro import KINDS, RULE, ask, chain_of, draw_scene, language, render_mp4
+from avatar.errors import DataError
+from avatar.models.tiny import write_tiny_model
+from avatar.modules import Policy, SFTModule
+from avatar.types import Prompt
+
+FIT_STEPS, FIT_BATCH, FIT_RATE = 40, 32, 1e-2
+
+
+def write_quiz(folder: Path, num: int, media: bool) -> dict[str, str]:
+    """Write ``num`` questions of five kinds and five lengths of answer as own questions of ``--benchmark jsonl``.
+
+    Args:
+        folder: Where to write.
+        num: How many.
+        media: Ask about clips, five questions about each; else what happens is told in the question.
+
+    Returns:
+        How each is answered, chain of thought and all, by its id.
+    """
+    rng, lines, chains = Random(0), [], {}
+    (folder / "clips").mkdir(parents=True)
+    for i in range(num):
+        if i % len(KINDS) == 0:
+            scene, clip = draw_scene(rng), f"clips/{i}.mp4"
+            if media:
+                (folder / clip).write_bytes(render_mp4(scene))
+        record, key = ask(scene, KINDS[i % len(KINDS)]), f"{i:06d}"
+        told = " ; ".join(chain_of(scene, "more")[0] + chain_of(scene, "color")[0])
+        shown = {"question": record.question, "media": [{"video": clip}]} if media else {
+            "question": f"{told} ; {record.question}", "media": []
+        }  # fmt: skip
+        asked = {"options": record.options, "answer": record.answer, "problem_type": record.problem_type}
+        lines.append({"id": key, **shown, **asked})
+        chains[key] = record.chain or ""
+    (folder / "questions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return chains
