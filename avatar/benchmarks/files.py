@@ -52,7 +52,7 @@ class FileBenchmark(Benchmark):
         self._records = {key: to_record(question) for key, question in self._questions.items()}
         index = FileIndex(self.home, list(self._records.items()))
         style = PromptStyle(recipe.system, recipe.letter_options)
-        rule = replace(recipe.rule(), cut_audio=True, silent_videos=True)
+        rule = replace(recipe.rule(), cut_audio=True, silent_videos=True, late_ends=True)
         return PromptDataset([index], style, rule, swap=swap, modalities=recipe.modalities)
 
     def question(self, prompt: Prompt) -> Question:
@@ -107,8 +107,8 @@ def to_record(question: Question) -> Record:
     }
     if not question.parts:
         return Record(question=question.text, options=list(question.texts), **common)  # type: ignore[arg-type]
-    lines = [f"\n{letter_of(i)}. {text}" for i, text in enumerate(question.texts)]
-    content = [dict(part) for part in question.parts] + [{"type": "text", "text": "".join(lines)}]
+    lines = "".join(f"\n{letter_of(i)}. {text}" for i, text in enumerate(question.texts))
+    content = [dict(part) for part in question.parts] + ([{"type": "text", "text": lines}] if lines else [])
     return Record(messages=[{"role": "user", "content": content}], **common)  # type: ignore[arg-type]
 
 

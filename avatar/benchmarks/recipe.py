@@ -75,6 +75,7 @@ class Recipe:
             self.min_pixels,
             self.max_pixels,
             max_audio_seconds=self.max_audio_seconds,
+            max_decoded_mb=16_384,  # of films of hours, which are read whole
             time_limit=300.0,
         )
 

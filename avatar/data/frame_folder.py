@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from avatar.data.frames import pick_frames
-from avatar.data.media import NO_TRACK, naming, to_clip
+from avatar.data.media import NO_TRACK, late_end, naming, to_clip
 from avatar.data.picture import Film, Picture, crop, shrink_to
 from avatar.data.rules import FOLDER_FPS, ClipRule
 from avatar.data.schema import Medium
@@ -59,12 +59,12 @@ def decode_images(
             raise DataError(f"{name}: {_size(pixels)} pixels, but the first frame has {_size(first)}", "no picture")
         frames.append(shrink(pixels[None]))
     picture = Picture(torch.cat(frames), (film.times[picked] - begin).clamp(min=0), begin, end)
-    return to_clip(picture, None, rule, key, (NO_TRACK,) if use_audio else ())
+    return to_clip(picture, None, rule, key, (*late_end(picture, medium), *((NO_TRACK,) if use_audio else ())))
 
 
 def _choose(total: int, medium: Medium, rule: ClipRule, where: str) -> tuple[Tensor, Film, float, float]:
     film = Film(torch.arange(total, dtype=torch.float64) / FOLDER_FPS, total / FOLDER_FPS, 0, 0)
-    inside, begin, end = crop(film, medium, where)
+    inside, begin, end = crop(film, medium, rule, where)
     return inside[pick_frames(film.times[inside], rule)], film, begin, end
 
 

@@ -32,6 +32,7 @@ from avatar.data.still import read_still, read_still_header
 from avatar.errors import AvatarError, ConfigError, DataError
 from avatar.types import Clip
 
+LATE_END = "a crop ends after its film"
 NO_TRACK = "no sound track"  # what a clip notes
 IN_SHARD = ", then write the shard again"
 WAY_OUT = f"Replace or remove it{IN_SHARD}"
@@ -175,12 +176,19 @@ def _best_streams(
 
 def _watch(payload: bytes, medium: Medium, use_audio: bool, rule: ClipRule, where: str, key: str) -> Clip:
     picture = read_picture(payload, medium, rule, where)
+    late = late_end(picture, medium)
     if not use_audio:
-        return to_clip(picture, None, rule, key)
+        return to_clip(picture, None, rule, key, late)
     if rule.silent_videos and _is_mute_film(payload):
-        return to_clip(picture, None, rule, key, (NO_TRACK,))
+        return to_clip(picture, None, rule, key, (*late, NO_TRACK))
     audio, notes = read_sound(payload, picture.begin, picture.end, rule, where, _MUTE)
-    return to_clip(picture, audio, rule, key, notes)
+    return to_clip(picture, audio, rule, key, (*late, *notes))
+
+
+def late_end(picture: Picture, medium: Medium) -> tuple[str, ...]:
+    """What is to be noted of a crop: that it ends after its film, or nothing."""
+    wanted = (medium.end or 0.0) - (medium.start or 0.0)
+    return (LATE_END,) if wanted > picture.end - picture.begin + LATE else ()
 
 
 def to_clip(picture: Picture, audio: Tensor | None, rule: ClipRule, key: str, notes: tuple[str, ...] = ()) -> Clip:
@@ -208,6 +216,8 @@ def _listen(payload: bytes, medium: Medium, rule: ClipRule, where: str) -> tuple
     begin, end = origin + (medium.start or 0.0), None if medium.end is None else origin + medium.end
     audio, notes = read_sound(payload, begin, end, rule, where)
     if end is not None and not notes and len(audio) < (end - begin - LATE) * SAMPLE_RATE:
+        if rule.late_ends:
+            return audio, (LATE_END,)
         lasts = (medium.start or 0.0) + len(audio) / SAMPLE_RATE
         raise DataError(
             f"{where}: end {medium.end:g} s lies beyond the end of the sound, which lasts {lasts:g} s", "no sound"

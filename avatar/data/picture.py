@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -75,12 +76,12 @@ def read_picture(payload: bytes, medium: Medium, rule: ClipRule, where: str) -> 
     if (picture := _even_picture(payload, medium, rule, where)) is not None:
         return picture
     film = _read_index(payload, where)
-    inside, begin, end = crop(film, medium, where)
+    inside, begin, end = crop(film, medium, rule, where)
     picked = inside[pick_frames(film.times[inside], rule)]
     shrink = shrink_to(film.height, film.width, len(picked), rule, where)
     if (frames := _seek_frames(payload, film.times, picked, shrink)) is None:
         film = _read_all(payload, film, where)
-        inside, begin, end = crop(film, medium, where)
+        inside, begin, end = crop(film, medium, rule, where)
         picked = inside[pick_frames(film.times[inside], rule)]
         frames = _collect_frames(payload, picked, shrink)
     return Picture(frames, (film.times[picked] - begin).clamp(min=0), begin, end)
@@ -155,16 +156,16 @@ def _film(times: Tensor, seconds: Tensor, height: int, width: int, where: str) -
     return Film(times, end, height, width)
 
 
-def crop(film: Film, medium: Medium, where: str) -> tuple[Tensor, float, float]:
+def crop(film: Film, medium: Medium, rule: ClipRule, where: str) -> tuple[Tensor, float, float]:
     """[m] the frames that begin within start and end, or, where none does, the one that is shown; and these two.
 
     Raises:
-        DataError: Start or end lies beyond the end of the film.
+        DataError: Start lies beyond the end of the film; or end does, and the rule does not take that.
     """
     origin = float(film.times[0])
     seconds = film.end - origin
     start, end = medium.start or 0.0, seconds if medium.end is None else medium.end
-    for name, value, most in (("start", start, seconds - EPSILON), ("end", end, seconds + LATE)):
+    for name, value, most in (("start", start, seconds - EPSILON), ("end", end, math.inf if rule.late_ends else seconds + LATE)):
         if value > most:
             raise DataError(
                 f"{where}: {name} {value:g} s lies beyond the end of the video, which lasts {seconds:g} s", "no picture"

@@ -32,6 +32,7 @@ class ClipRule:
             off unseen.
         silent_videos: Show a film without a sound track silent where its record plays the sound, leave out the sound
             alone of such a film, and note it; else it is an error.
+        late_ends: A crop that ends after its film ends with it, and that is noted; else it is an error.
     """
 
     max_frames: int = 16
@@ -44,6 +45,7 @@ class ClipRule:
     time_limit: float = 60.0
     cut_audio: bool = False
     silent_videos: bool = False
+    late_ends: bool = False
 
     def __post_init__(self) -> None:
         for name in ("max_frames", "min_pixels", "max_pixels", "max_decoded_mb"):

@@ -102,7 +102,7 @@ class Answerer:
         """
         check_num(num, self.sampling.temperature)
         began = time.perf_counter()
-        generator = torch.Generator(self.policy.adapter.device).manual_seed(self.seed)
+        generator = torch.Generator(next(self.policy.parameters()).device).manual_seed(self.seed)
         with naming_memory():
             prefixes = self.policy.encode([prompt])
             (completions,) = self.policy.adapter.generate(prefixes, num, self.sampling, generator)

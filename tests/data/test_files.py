@@ -257,6 +257,19 @@ def test_a_long_sound_is_cut_and_noted_each_time(dataset_of):
     assert dataset[3].metadata == {}  # it lasts a second
 
 
+@pytest.mark.parametrize("kind", ["video", "audio"])
+def test_a_crop_that_ends_after_its_film_ends_with_it_and_is_noted_or_refused(kind, dataset_of):
+    late = Medium(kind, "two.mp4", 1.0, 9.0)
+    prompt = dataset_of(ask(late), rule=replace(RULE, late_ends=True))[0]
+    assert len(prompt.clips[0].audio) == pytest.approx(32_000, abs=1_700)  # two of its three seconds, as far as AAC goes
+    assert prompt.metadata == {"notes": ["a crop ends after its film"]}
+    assert dataset_of(ask(late), rule=replace(RULE, late_ends=False))[0].cause in ("no picture", "no sound")
+    soon = dataset_of(ask(Medium(kind, "two.mp4", 0.5, 3.2)), rule=replace(RULE, late_ends=True))[0]
+    assert soon.metadata == {}  # codecs and annotators round
+    after = dataset_of(ask(Medium("video", "two.mp4", 5.0, 9.0)), rule=replace(RULE, late_ends=True))[0]
+    assert after.cause == "no picture"
+
+
 def test_notes_stand_beside_metadata_and_each_once(dataset_of):
     record = ask(MUTE, Medium("audio", "mute.mp4"), Medium("audio", "b.wav"), metadata={"kind": "beeps"})
     prompt = dataset_of(record, rule=replace(RULE, max_audio_seconds=1.0))[0]

@@ -56,6 +56,12 @@ def test_a_crop_beyond_the_end_is_refused():
         decode(10, Medium("video", "frames", 1.0, 9.0))
 
 
+def test_a_crop_beyond_the_end_ends_there_and_is_noted_if_the_rule_takes_it():
+    clip = decode(10, Medium("video", "frames", 1.0, 9.0), rule=ClipRule(4, min_pixels=28 * 28, late_ends=True))
+    assert greys(clip) == [30, 50, 70, 90]  # 3 to 9, four of them
+    assert clip.notes == ("a crop ends after its film",)
+
+
 def test_frames_are_taken_at_a_rate_as_of_any_film():
     assert greys(decode(12, rule=ClipRule(16, fps=1.0, min_pixels=28 * 28))) == [0, 40, 70, 110]  # 4 s: 4 frames
 

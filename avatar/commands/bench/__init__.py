@@ -7,6 +7,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
+from avatar.commands.bench.answers import AnswerOptions, bench_answers
 from avatar.commands.bench.data import DataOptions, bench_data
 from avatar.commands.bench.options import StepOptions
 from avatar.commands.bench.replay import ReplayOptions, bench_replay
@@ -15,6 +16,7 @@ from avatar.commands.bench.step import bench_step
 
 # name: (its options, what is called with them)
 BENCHES: dict[str, tuple[type, Callable[[Any], None]]] = {
+    "answers": (AnswerOptions, bench_answers),
     "data": (DataOptions, bench_data),
     "replay": (ReplayOptions, bench_replay),
     "rewards": (RewardOptions, bench_rewards),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
@@ -17,6 +17,7 @@ from avatar.modules import Policy, SFTModule
 from avatar.types import Prompt
 
 FIT_STEPS, FIT_BATCH, FIT_RATE = 40, 32, 1e-2
+FIT_QUESTIONS = 320  # that the steps are drawn from
 
 
 def write_quiz(folder: Path, num: int, media: bool) -> dict[str, str]:
@@ -47,3 +48,46 @@ def write_quiz(folder: Path, num: int, media: bool) -> dict[str, str]:
         chains[key] = record.chain or ""
     (folder / "questions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return chains
+
+
+def fit_policy(folder: Path, quiz: BenchmarkData, chains: dict[str, str], advance: Callable[[], object]) -> Policy:
+    """The tiny model of the micro-world after ``FIT_STEPS`` steps on the answers: its replies end by themselves.
+
+    Args:
+        folder: To write the model to.
+        quiz: The questions.
+        chains: How each is answered.
+        advance: Called after each step.
+
+    Raises:
+        DataError: A question cannot be read.
+    """
+    torch.manual_seed(0)
+    policy, rng = Policy(str(write_tiny_model(folder, language())), "float32"), Random(0)
+    policy.configure_model()
+    module, prompts = SFTModule(policy), read_prompts(quiz, FIT_QUESTIONS)
+    optimizer = torch.optim.AdamW([p for p in module.parameters() if p.requires_grad], FIT_RATE)
+    for _ in range(FIT_STEPS):
+        batch = rng.choices(prompts, k=FIT_BATCH)
+        rows = [policy.adapter.tokenize_completion(chains[prompt.key]) for prompt in batch]
+        optimizer.zero_grad()
+        (module.completion_nll(batch, rows) / sum(map(len, rows))).backward()
+        optimizer.step()
+        advance()
+    return policy
+
+
+def read_prompts(quiz: BenchmarkData, most: int) -> list[Prompt]:
+    """The first questions as they will be asked.
+
+    Raises:
+        DataError: One cannot be read.
+    """
+    quiz.setup("test")
+    prompts = []
+    for found in quiz.dataset.stream(quiz.positions[:most]):
+        if not isinstance(found, Prompt):
+            raise DataError(found.reason, found.cause)
+        prompts.append(found)
+    quiz.teardown("test")
+    return prompts
