@@ -69,7 +69,7 @@ def _group_block(title: str, labels: Mapping[str, Mapping[str, Any]]) -> Block:
 
 def _count_rows(results: Results) -> tuple[tuple[str, ...], ...]:
     total, records = results["num_questions"], results["num_records"]
-    rows = [("asked, of all that the benchmark has", f"{total:,} of {records:,}")] if total != records else []
+    rows = [("asked, of all that the benchmark has", f"{total:,} of {records:,}")] if records not in (0, total) else []
     rows += [
         ("scored", f"{results['num_scored']:,} of {total:,}"),
         ("replies that cannot be read (unparsed)", _share(results.get("unparsed_share"))),
@@ -112,7 +112,7 @@ def overview_block(results: Sequence[Results], absent: Sequence[str] = ()) -> Bl
 
 
 def _overview_row(results: Results) -> tuple[str, ...]:
-    scored, records = results["num_scored"], results["num_records"]
+    scored, records = results["num_scored"], results["num_records"] or results["num_questions"]
     return (
         results["title"],
         percent(results.get("accuracy")),

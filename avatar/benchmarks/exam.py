@@ -24,7 +24,7 @@ from avatar.chat import ChatClient
 from avatar.data.index import Entry
 from avatar.data.prepare import Swap
 from avatar.data.skipped import Failure
-from avatar.errors import DataError
+from avatar.errors import AvatarError, ConfigError, DataError
 from avatar.types import Completion, Prompt
 
 
@@ -71,6 +71,7 @@ class Exam:
     ) -> None:
         self.stem, self.scoring, self.judge, self.model, self.restart = stem, scoring, judge, model, restart
         self.results: dict[str, Any] | None = None
+        self.sheet: AnswerSheet | None = None
         self.before: dict[str, Row] = {}
         self.new: dict[str, Row] = {}
 
@@ -84,12 +85,17 @@ class Exam:
             weights: A hash of the model's.
             rank: Of this process.
             agree: Gives every process what the first one has.
+
+        Raises:
+            ConfigError: Another run is answering the same, the folder cannot be written, or there is no such rule.
         """
         self.data, self.results, self.new = data, None, {}
         data.benchmark.check_scoring(self.scoring)
         self.stamp = data.recipe.stamp(benchmark=data.name, weights=weights, swap=data.swap)
         self.asked = {data.keys[p]: entry_hash(data.entries[p]) for p in data.positions}
         self.sheet = AnswerSheet(self.stem, self.stamp, rank) if self.stem else None
+        if refusal := agree(self._claim() if rank == 0 else None):
+            raise ConfigError(refusal)
         if self.sheet and self.restart and rank == 0:
             self.sheet.forget()
         self.before = agree(self.sheet.answered(self.asked) if self.sheet and rank == 0 else {})
@@ -99,6 +105,20 @@ class Exam:
                 f"{data.name}: {len(self.before)} questions were answered before, {left} are left (--restart asks all)"
             )
             Console(stderr=True).print(Text(note), soft_wrap=True)
+
+    def _claim(self) -> str | None:
+        """Lock the sheet; why that cannot be done, if it cannot."""
+        try:
+            if self.sheet:
+                self.sheet.lock()
+        except AvatarError as error:
+            return str(error)
+        return None
+
+    def close(self) -> None:
+        """Let other runs in; called when all is written, or nothing will be any more."""
+        if self.sheet:
+            self.sheet.unlock()
 
     def add(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> None:
         """Take the replies of a batch, and keep them."""
@@ -133,6 +153,7 @@ class Exam:
             raise DataError(_unread(unread, len(rows)), "missing media")
         results: dict[str, Any] = gather([self._graded(rows, unread)] if first else [])[0]
         self.results = results
+        self.close()
         return results
 
     def _graded(self, rows: Mapping[str, Row], unread: Mapping[str, str]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -52,4 +53,10 @@ def judge_open(
             found[i] = Graded(question, benchmark.judged(reply.data, question, scoring))
         elif isinstance(reply, ChatError):
             failures.append(reply)
+    if failures:
+        warnings.warn(
+            f"{benchmark.title}: the judge gave no verdict on {len(failures)} of {len(requests)} replies, which have no "
+            f"score now; the same command shows them to it again. The first: {failures[0]}",
+            stacklevel=2,
+        )
     return Judged(found, len(requests), tuple(failures))

@@ -13,7 +13,7 @@ from avatar.benchmarks.blocks import percent, span
 from avatar.benchmarks.bootstrap import NUM_RESAMPLES, middle, redraw
 from avatar.benchmarks.grades import Graded
 from avatar.benchmarks.rows import graded_of_row
-from avatar.benchmarks.summary import labels_of
+from avatar.benchmarks.summary import labels_of, titles_of
 from avatar.errors import ConfigError
 
 Results = Mapping[str, Any]
@@ -48,11 +48,12 @@ def compare(a: Results, b: Results, num_resamples: int = NUM_RESAMPLES, seed: in
     _check(a, b)
     benchmark = find_benchmark(a["benchmark"])()
     pairs, warnings = _pairs(a, b)
-    by_label: dict[str, dict[str, list[Pair]]] = {title: {} for title in benchmark.groups}
-    for title in benchmark.groups:
+    by_label: dict[str, dict[str, list[Pair]]] = {}
+    for title in titles_of(benchmark, [first for first, _ in pairs]):
+        labels = by_label.setdefault(title, {})
         for pair in pairs:
             for label in labels_of(pair[0], title):
-                by_label[title].setdefault(label, []).append(pair)
+                labels.setdefault(label, []).append(pair)
     return {
         **{name: a[name] for name in ("benchmark", "title", "version", "scoring")},
         "metric": benchmark.metric,
@@ -155,7 +156,7 @@ def _difference(benchmark: Benchmark, pairs: Sequence[Pair], num_resamples: int,
     entry["difference"] = round(b - a, 6)
     if len(set(clips)) < 2:
         return entry
-    draws = [sides[1].overall(w) - sides[0].overall(w) for w in redraw(clips, num_resamples, seed)]
+    draws = [y - x for y, x in zip((sides[1].overall(w) for w in redraw(clips, num_resamples, seed)), (sides[0].overall(w) for w in redraw(clips, num_resamples, seed+1)))]
     differences = torch.cat(draws)
     interval = middle(differences)
     if interval is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
@@ -16,6 +15,7 @@ from avatar.benchmarks.recipe import Recipe
 from avatar.benchmarks.rows import graded_of_row, row_of
 from avatar.benchmarks.show import results_markdown
 from avatar.benchmarks.summary import figures_of, settled
+from avatar.benchmarks.writing import write_whole
 from avatar.errors import DataError
 
 Results = dict[str, Any]
@@ -87,14 +87,6 @@ def results_json(results: Results) -> str:
     head = json.dumps({**results, "rows": []}, indent=2, ensure_ascii=False, allow_nan=False)
     rows = ",\n".join(f"    {json.dumps(row, ensure_ascii=False, allow_nan=False)}" for row in results["rows"])
     return head.removesuffix("[]\n}") + (f"[\n{rows}\n  ]\n}}\n" if rows else "[]\n}\n")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file beside its place and rename it there: a crash leaves the old one or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text(text, encoding="utf-8", errors="backslashreplace")  # half a surrogate pair, as JSON escapes it
-    os.replace(part, path)
 
 
 def read_results(path: Path) -> Results:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from avatar.errors import DataError
+from avatar.benchmarks.writing import encoded, naming_file, write_whole
+from avatar.errors import ConfigError, DataError
 
 Row = dict[str, Any]
 
@@ -28,6 +32,43 @@ class AnswerSheet:
 
     def __init__(self, stem: Path, stamp: str, rank: int = 0) -> None:
         self.stem, self.stamp, self.rank = stem, stamp, rank
+        self._lock: IO[bytes] | None = None
+
+    # -- who writes --------------------------------------------------------------------------------------------------
+
+    def lock(self) -> None:
+        """Keep other runs of the same command out until :meth:`unlock`, or while this process lives.
+
+        A disk that knows no locks gives a warning in place of one.
+
+        Raises:
+            ConfigError: Another run is at work.
+            AvatarError: The folder cannot be written.
+        """
+        path = self.stem.with_name(f".{self.stem.name}.lock")
+        with naming_file(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = path.open("wb")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.unlock()
+            raise ConfigError(
+                f"another run is answering {self.stem.name} into {self.stem.parent}. Wait for it or stop it, or give "
+                "this one another --trainer.default_root_dir"
+            ) from None
+        except OSError as error:
+            warnings.warn(
+                f"{path} cannot be locked ({error.strerror}): start no second run like this one", stacklevel=2
+            )
+
+    def unlock(self) -> None:
+        """Let others in; twice is fine."""
+        if self._lock:
+            self._lock.close()
+            self._lock = None
+
+    # -- what is written ---------------------------------------------------------------------------------------------
 
     @property
     def finished(self) -> Path:
@@ -60,35 +101,50 @@ class AnswerSheet:
         return found
 
     def add(self, rows: Sequence[Row]) -> None:
-        """Write the replies of a batch, and see them on the disk."""
-        self.mine.parent.mkdir(parents=True, exist_ok=True)
-        with self.mine.open("a", encoding="utf-8") as file:
-            if file.tell() and not _ends_with_line(self.mine):
-                file.write("\n")
-            file.write("".join(map(self._line, rows)))
-            file.flush()
-            os.fsync(file.fileno())
+        """Write the replies of a batch, and see them on the disk.
+
+        Raises:
+            AvatarError: They cannot be written; those before them are kept.
+        """
+        with naming_file(self.mine):
+            self.mine.parent.mkdir(parents=True, exist_ok=True)
+            with self.mine.open("ab", buffering=0) as file:
+                whole = file.tell()
+                new = b"" if not whole or _ends_with_line(self.mine) else b"\n"
+                new += encoded("".join(map(self._line, rows)))
+                try:
+                    _write_all(file, new)
+                    os.fsync(file.fileno())
+                except OSError:
+                    file.truncate(whole)
+                    raise
 
     def finish(self, rows: Sequence[Row]) -> None:
-        """Write all replies of a finished run, whole or not at all, and remove what processes have left."""
-        self.finished.parent.mkdir(parents=True, exist_ok=True)
-        new = self.finished.with_name(f".{self.finished.name}.new")
-        with new.open("w", encoding="utf-8") as file:
-            file.write("".join(map(self._line, rows)))
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(self.finished)
+        """Write all replies of a finished run, whole or not at all, and remove what processes have left.
+
+        Raises:
+            AvatarError: They cannot be written; what processes have left is kept.
+        """
+        write_whole(self.finished, "".join(map(self._line, rows)))
         for path in self.partial():
-            path.unlink()
+            with naming_file(path):
+                path.unlink()
 
     def forget(self) -> None:
         """Remove all replies: every question is asked anew."""
         for path in (self.finished, *self.partial()):
-            path.unlink(missing_ok=True)
+            with naming_file(path):
+                path.unlink(missing_ok=True)
 
     def _line(self, row: Row) -> str:
         kept = {name: value for name, value in row.items() if name != "stamp"}
         return json.dumps({**kept, "stamp": self.stamp}, ensure_ascii=False) + "\n"
+
+
+def _write_all(file: FileIO, content: bytes) -> None:
+    """A disk that is nearly full takes a part, and says so at the next attempt alone."""
+    while content:
+        content = content[file.write(content) :]
 
 
 def _ends_with_line(path: Path) -> bool:

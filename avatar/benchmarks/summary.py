@@ -29,9 +29,10 @@ def summarize(
     fewer than two clips. Replies that all earn the same have an interval of no width: it says nothing of clips that are
     of another kind than all that were seen.
 
-    ``groups`` has score, interval and number of scored replies by title and label, for the titles of the benchmark; the
-    largest label first, equal ones by name. A question with several labels counts for each. ``accuracy/<label>``
-    repeats the scores of the first title. The shares are of replies, so without what is missing.
+    ``groups`` has score, interval and number of scored replies by title and label, for the titles of the benchmark
+    (see :func:`titles_of`); the largest label first, equal ones by name. A question with several labels counts for
+    each. ``accuracy/<label>`` repeats the scores of the first title. The shares are of replies, so without what is
+    missing.
 
     Without a scored reply there is no ``accuracy`` and no ``interval``; without any reply there are no shares.
 
@@ -56,13 +57,14 @@ def figures_of(
     """As :func:`summarize`, for replies that are :func:`settled`."""
     scored = [g for g in graded if g.grade.scored]
     score, interval = figure(benchmark, scored, num_resamples, seed)
-    by_label = {title: _by_label(scored, title) for title in benchmark.groups}
+    titles = titles_of(benchmark, graded)
+    by_label = {title: _by_label(scored, title) for title in titles}
     groups = {
         title: {label: _entry(benchmark, members, num_resamples, seed) for label, members in labels.items()}
         for title, labels in by_label.items()
         if labels
     }
-    first = groups.get(benchmark.groups[0], {}) if benchmark.groups else {}
+    first = groups.get(titles[0], {}) if titles else {}
     return {
         **({} if score is None else {"accuracy": score, "interval": interval}),
         **{f"accuracy/{label}": entry["score"] for label, entry in first.items()},
@@ -88,6 +90,11 @@ def figure(
     draws = [benchmark.overall(scored, weights) for weights in redraw(clips, num_resamples, seed)]
     found = middle(torch.cat(draws))
     return round(score, 6), None if found is None else [round(end, 6) for end in found]
+
+
+def titles_of(benchmark: Benchmark, graded: Sequence[Graded]) -> list[str]:
+    """What is reported by: what the benchmark says, or all that the questions have where it says nothing, by name."""
+    return list(benchmark.groups) or sorted({title for one in graded for title in one.question.groups})
 
 
 def labels_of(graded: Graded, title: str) -> tuple[str, ...]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from jsonargparse import Namespace
 
+from avatar.commands.argv import find_option, without_option
 from avatar.errors import CheckpointError
+from avatar.modules.loading import find_model
 
 NAMED_CHECKPOINTS = ("last", "best")
 
@@ -50,3 +53,19 @@ def resolve_checkpoint(given: str | None, subcommand: str, has_config: bool) -> 
 def newest_checkpoint(name: str) -> Path | None:
     """The ``last`` or ``best`` checkpoint under ``runs/`` that was written last."""
     return max(Path("runs").glob(f"**/{name}.ckpt"), key=lambda path: path.stat().st_mtime, default=None)
+
+
+def point_at_model(args: Sequence[str]) -> list[str]:
+    """Arguments whose ``--ckpt_path`` is a file: a run folder becomes its checkpoint, a model or a hub id the policy.
+
+    Raises:
+        CheckpointError: There is nothing of that name.
+    """
+    given = find_option(args, "--ckpt_path")
+    if given is None or given in NAMED_CHECKPOINTS or given.endswith(".ckpt") or Path(given).is_file():
+        return list(args)
+    found = find_model(given)
+    kept = without_option(args, "--ckpt_path")
+    if Path(found).is_file():
+        return [*kept, f"--ckpt_path={found}"]
+    return [*kept, "--model.policy=Policy", f"--model.policy.path={found}"]

@@ -11,6 +11,7 @@ from typing import Any
 from jsonargparse import Namespace
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.utilities import rank_zero_info
 from rich.console import Console
 from rich.markup import escape
 
@@ -22,7 +23,7 @@ from avatar.benchmarks.grades import SCORINGS
 from avatar.benchmarks.places import find_home
 from avatar.benchmarks.recipe import Recipe
 from avatar.benchmarks.show import overview_table
-from avatar.commands.regrade import judge_client
+from avatar.commands.regrade import check_judge, judge_client
 from avatar.errors import AvatarError, DataError
 from avatar.modules import EvaluationModule
 
@@ -158,8 +159,10 @@ def examine(
 
     Raises:
         AvatarError: One could not be asked; of several the others have been asked then.
+        ConfigError: The judge does not answer; nothing has been asked.
     """
     done, failed = [], dict[str, AvatarError]()
+    check_judge(several[0].exam.judge)
     for data in several:
         try:
             trainer.test(model, datamodule=data, **how)
@@ -170,6 +173,12 @@ def examine(
                 raise
             failed[data.name] = error
             Console(stderr=True).print(f"[red]error:[/] {data.name}: {escape(str(error))}", soft_wrap=True)
+        except SystemExit:  # how Lightning ends at Ctrl-C
+            kept = len(data.exam.before) + len(data.exam.new)
+            rank_zero_info(f"{data.name}: {kept} replies are kept; the same command goes on with the rest")
+            raise
+        finally:
+            data.exam.close()
     if len(several) > 1 and trainer.is_global_zero:
         absent = sorted(set(every_benchmark()) - {data.name for data in several})
         Console().print(overview_table(done, [*failed, *absent]))

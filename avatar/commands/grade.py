@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -60,8 +61,7 @@ def grade_lines(benchmark: Benchmark, lines: Iterable[bytes], scoring: Scoring) 
             continue
         try:
             row = read_row(line)
-            question = benchmark.question_of_row(row)
-            _check_gold(question)
+            question = with_gold(benchmark.question_of_row(row))
             one = Graded(question, benchmark.grade(row["output"], question, scoring))
         except (AvatarError, ValueError) as error:
             raise DataError(f"line {number}: {error}") from error
@@ -92,6 +92,22 @@ def read_row(line: bytes) -> Row:
     return row
 
 
+def with_gold(question: Question) -> Question:
+    """The question with a gold answer of the right type: a number counts as text where a text is wanted.
+
+    Clues are of their own kind, which their rule checks.
+
+    Raises:
+        DataError: The gold answer is neither, or a number where an option is wanted.
+    """
+    gold, kind = question.gold, question.problem_type
+    if kind == "clue" or isinstance(gold, str):
+        return question
+    if isinstance(gold, bool) or not isinstance(gold, (int, float)) or kind in ("choice", "choices"):
+        raise DataError(f"field 'gold' must be a text, for a question of type {kind!r}, got {gold!r:.80}")
+    return question if kind == "number" else replace(question, gold=str(gold))
+
+
 def earned(row: Mapping[str, Any], graded: Graded) -> Row:
     """What is written of a row."""
     grade = graded.grade
@@ -115,14 +131,6 @@ def _check_groups(groups: Any) -> None:
     labels = list(groups.values()) if isinstance(groups, dict) else [None]
     if not all(isinstance(label, str) for one in labels for label in (one if isinstance(one, list) else [one])):
         raise DataError(f"field 'groups' must be an object of labels or lists of labels, got {groups!r:.80}")
-
-
-def _check_gold(question: Question) -> None:
-    """Clues are of their own kind, which their rule checks."""
-    kinds = {"clue": (object,), "number": (str, int, float)}.get(question.problem_type, (str,))
-    if not isinstance(question.gold, kinds) or (isinstance(question.gold, bool) and question.problem_type != "clue"):
-        wanted = " or a number" if question.problem_type == "number" else f", for {question.problem_type!r} questions"
-        raise DataError(f"field 'gold' must be a text{wanted}, got {question.gold!r:.80}")
 
 
 def _check(input: str | None, summary: str | None) -> None:

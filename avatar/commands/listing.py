@@ -85,7 +85,7 @@ def benchmark_rows() -> list[tuple[str, ...]]:
         (
             name,
             cls.title,
-            f"{cls.num_records:,}",
+            f"{cls.num_records:,}" if cls.num_records else "any",
             ", ".join(cls.media_kinds),
             ", ".join(cls.scorings),
             ", ".join(cls.groups),

@@ -46,6 +46,7 @@ def regrade(predictions: str, argv: Sequence[str]) -> int:
     benchmark = BENCHMARKS[name]()
     benchmark.check_scoring(chosen.scoring)
     judge = judge_client(chosen.judge_endpoint, chosen.judge_model, chosen.judge_cache)
+    check_judge(judge)
     results, _ = grade_all(benchmark, name, rows, chosen.scoring, judge, facts)
     write_results(results_stem(stem, chosen.scoring), results)
     Console().print(results_table(results))
@@ -61,6 +62,19 @@ def judge_client(endpoint: str | None, model: str | None, cache: str | None) -> 
     if bool(endpoint) != bool(model):
         raise ConfigError("a judge needs --judge_endpoint and --judge_model")
     return ChatClient(endpoint, model, cache=cache) if endpoint and model else None
+
+
+def check_judge(judge: ChatClient | None) -> None:
+    """See to it that a judge is there before anything is asked; without one there is nothing to see to.
+
+    Raises:
+        ConfigError: It does not answer, or not as the model that is wanted.
+    """
+    try:
+        if judge:
+            judge.check()
+    except ConfigError as error:
+        raise ConfigError(f"--judge_endpoint: {str(error).removeprefix('client.endpoint: ')}") from None
 
 
 class _Parser(ArgumentParser):

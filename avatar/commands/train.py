@@ -20,7 +20,8 @@ from transformers.utils import logging as transformers_logging
 
 import avatar
 from avatar.benchmarks import BenchmarkData
-from avatar.commands.checkpoints import NAMED_CHECKPOINTS, named_checkpoint, resolve_checkpoint
+from avatar.commands.argv import find_option, has_config, set_option
+from avatar.commands.checkpoints import NAMED_CHECKPOINTS, named_checkpoint, point_at_model, resolve_checkpoint
 from avatar.commands.evaluating import (
     add_options,
     benchmark_data,
@@ -82,9 +83,9 @@ class AvatarCLI(LightningCLI):
     """
 
     def __init__(self, args: Sequence[str]) -> None:
-        self.raw_args = list(args)
-        self.subcommand_name = self.raw_args[0]
-        self.checkpoint = resolve_checkpoint(_option(args, "--ckpt_path"), self.subcommand_name, _has_config(args))
+        self.subcommand_name = args[0]
+        self.raw_args = args = point_at_model(args) if args[0] in EVALUATING else list(args)
+        self.checkpoint = resolve_checkpoint(find_option(args, "--ckpt_path"), self.subcommand_name, has_config(args))
         self.stored = read_checkpoint(self.checkpoint) if self.checkpoint else None
         self.graceful = GracefulStop()
         self.benchmarks: list[str] = []
@@ -130,10 +131,10 @@ class AvatarCLI(LightningCLI):
         """Parse, with the checkpoint found and the benchmark in the place of the data."""
         args = list(self.raw_args)
         if self.checkpoint:
-            _set_option(args, "--ckpt_path", str(self.checkpoint))
-        if benchmark := _option(args, "--benchmark"):  # a misspelt name is answered before anything else
-            self.benchmarks = benchmark_names(benchmark, _option(args, "--benchmark_root"))
-            check_scoring(self.benchmarks, _option(args, "--scoring") or "avatar")
+            set_option(args, "--ckpt_path", str(self.checkpoint))
+        if benchmark := find_option(args, "--benchmark"):  # a misspelt name is answered before anything else
+            self.benchmarks = benchmark_names(benchmark, find_option(args, "--benchmark_root"))
+            check_scoring(self.benchmarks, find_option(args, "--scoring") or "avatar")
         config = parser.parse_args(args)
         chosen = config[self.subcommand_name]
         if chosen.ckpt_path in NAMED_CHECKPOINTS:
@@ -210,7 +211,8 @@ class AvatarCLI(LightningCLI):
             return
         name = str(self.checkpoint or self.model.policy.path)
         self.model.benchmark = self.several[0].benchmark
-        self.model.output_stem = folder / "test" / output_name(self.several[0], Path(name).stem)
+        short = self.checkpoint.stem if self.checkpoint else Path(name).name
+        self.model.output_stem = folder / "test" / output_name(self.several[0], short)
         for data in self.several:
             if self.subcommand == "test":
                 data.exam = exam_of(data, self.config.test, folder, name, self.checkpoint)
@@ -235,27 +237,6 @@ def run_folder(checkpoint: Path | None, root: Path) -> Path:
     return checkpoint.parent.parent if checkpoint and checkpoint.parent.name == "checkpoints" else root
 
 
-def _option(args: Sequence[str], name: str) -> str | None:
-    for i, arg in enumerate(args):
-        if arg.startswith(name + "="):
-            return arg.split("=", 1)[1]
-        if arg == name and i + 1 < len(args):
-            return args[i + 1]
-    return None
-
-
-def _set_option(args: list[str], name: str, value: str) -> None:
-    for i, arg in enumerate(args):
-        if arg.startswith(name + "="):
-            args[i] = f"{name}={value}"
-        elif arg == name:
-            args[i + 1] = value
-
-
-def _has_config(args: Sequence[str]) -> bool:
-    return any(a in ("--config", "-c") or a.startswith(("--config=", "-c=")) for a in args)
-
-
 def quieten() -> None:
     """Hide notices about choices that are ours: the batch type, workers, the one checkpoint folder of a run."""
     for pattern in (
@@ -278,7 +259,9 @@ def quieten() -> None:
         transformers_logging.disable_progress_bar()
 
 
-def _format_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
+def _format_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
     """What we warn of ourselves is for the user, who need not know which line did."""
     ours = Path(filename).is_relative_to(Path(avatar.__file__).parent)
     return f"warning: {message}\n" if ours else _python_format(message, category, filename, lineno, line)
@@ -293,7 +276,12 @@ def main(argv: Sequence[str]) -> int:
     from avatar.cli import EXIT_INTERRUPTED
 
     quieten()
-    if argv[0] == "test" and (predictions := _option(argv, "--regrade")):
+    if argv[0] == "test" and (predictions := find_option(argv, "--regrade")):
         return regrade(predictions, argv[1:])
-    cli = AvatarCLI(argv)
+    try:
+        cli = AvatarCLI(argv)
+    except SystemExit as stop:  # how Lightning ends at Ctrl-C
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            return EXIT_INTERRUPTED
+        raise
     return EXIT_INTERRUPTED if cli.graceful.interrupted else 0

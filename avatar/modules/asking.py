@@ -152,7 +152,7 @@ def check_num(num: int, temperature: float) -> None:
 
 def clip_rule(recipe: Recipe) -> ClipRule:
     """As the recipe decodes, with a note in the place of an error where a video is silent or a sound too long."""
-    return replace(recipe.rule(), cut_audio=True, silent_videos=True)
+    return replace(recipe.rule(), cut_audio=True, silent_videos=True, late_ends=True)
 
 
 def read_reply(completion: Completion, options: Sequence[str] = (), seconds: float = 0.0) -> Reply:

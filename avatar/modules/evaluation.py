@@ -15,6 +15,7 @@ from torchmetrics import MeanMetric
 from avatar.benchmarks import Benchmark, BenchmarkData, Grade, grade_answer
 from avatar.benchmarks.exam import Exam
 from avatar.benchmarks.show import results_table
+from avatar.modules.memory import naming_what_fits
 from avatar.modules.policy import Policy
 from avatar.modules.steps import of_all_ranks
 from avatar.types import Completion, Prompt, Sampling
@@ -48,11 +49,17 @@ class EvaluationModule(LightningModule):
     # -- answering ---------------------------------------------------------------------------------------------------
 
     def complete(self, prompts: list[Prompt]) -> list[Completion]:
-        """The greedy completion of each prompt, of the length that a benchmark's recipe gives, if there is one."""
+        """The greedy completion of each prompt, of the length that a benchmark's recipe gives, if there is one.
+
+        Raises:
+            AvatarError: There is not enough memory.
+        """
         data = self.trainer.datamodule if self._trainer else None  # type: ignore[attr-defined]
-        limit = data.recipe.max_new_tokens if isinstance(data, BenchmarkData) else None
+        recipe = data.recipe if isinstance(data, BenchmarkData) else None
+        limit = recipe.max_new_tokens if recipe else None
         sampling = replace(self.eval_sampling, max_new_tokens=limit) if limit else self.eval_sampling
-        return [group[0] for group in self.policy.adapter.generate(self.policy.encode(prompts), 1, sampling)]
+        with naming_what_fits(len(prompts), recipe):
+            return [group[0] for group in self.policy.adapter.generate(self.policy.encode(prompts), 1, sampling)]
 
     def answer(self, prompts: list[Prompt]) -> list[dict[str, Any]]:
         """One graded row a prompt: key, kind, output, parsed, how, gold, score, length, finished."""

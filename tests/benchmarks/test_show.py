@@ -85,6 +85,14 @@ def test_without_a_scored_reply_it_says_so():
     assert first == "Plain: no accuracy, nothing was scored (scoring avatar, recipe not known)"
 
 
+def test_where_nobody_says_how_many_questions_there_should_be_none_are_said_to_lack():
+    found = {**result(replies([1.0, 0.0])), "num_records": 0}
+    assert "asked" not in screen(results_table(found))
+    assert ["Plain", "50.0", "[0.0, 100.0]", "2", "0.0", "44.2", "45.4", "49.1"] in cells(
+        screen(overview_table([found]))
+    )
+
+
 def test_further_figures_other_gradings_and_notes_are_shown_where_there_are_any():
     more = {"other_scorings": {"official": {"accuracy": 0.41, "num_scored": 2}}, "truncated_share": 0.5}
     more |= {"notes": {"sound cut off": 3}, "judge": {"num_asked": 4, "num_failed": 1}}

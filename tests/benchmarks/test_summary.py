@@ -136,3 +136,12 @@ def test_the_interval_of_a_large_benchmark_is_that_of_the_normal_approximation()
     low, high = summarize(Plain(), replies(score.double().tolist()), "avatar")["interval"]
     # 0.4 +- 1.96 sqrt(0.4 * 0.6 / 5130) = 0.4 +- 0.0134
     assert (low, high) == (pytest.approx(0.3866, abs=0.001), pytest.approx(0.4134, abs=0.001))
+
+
+def test_a_benchmark_that_names_no_groups_is_reported_by_all_that_its_questions_have():
+    class Own(Plain):
+        groups = ()
+
+    found = summarize(Own(), [reply("q1", 1.0, topic="x"), reply("q2", 0.0, kind="b")], "avatar")
+    assert list(found["groups"]) == ["kind", "topic"]
+    assert found["accuracy/a"] == 1.0

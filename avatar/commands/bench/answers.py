@@ -1,4 +1,4 @@
-"""``avatar bench answers``: how much faster a benchmark is answered in batches, and whether the replies are the same."""
+"""``avatar bench answers``: how much faster a benchmark is answered in batches, and whether replies stay the same."""
 
 from __future__ import annotations
 

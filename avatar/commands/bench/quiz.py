@@ -10,7 +10,7 @@ from random import Random
 import torch
 
 from avatar.benchmarks.data import BenchmarkData
-from avatar.data.micro import KINDS, RULE, ask, chain_of, draw_scene, language, render_mp4
+from avatar.data.micro import KINDS, ask, chain_of, draw_scene, language, render_mp4
 from avatar.errors import DataError
 from avatar.models.tiny import write_tiny_model
 from avatar.modules import Policy, SFTModule
