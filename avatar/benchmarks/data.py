@@ -108,8 +108,9 @@ class BenchmarkData(LightningDataModule):
 
     def _loader(self, answered: set[str], rank: int, world: int) -> PromptLoader:
         batches = self.batches(answered)
+        ahead = max(4 * self.num_workers, self.batch_size)  # the next batch is read while this one is answered
         self.loader = PromptLoader(
-            self.dataset, lambda epoch: batches, 4 * self.num_workers, rank=rank, world_size=world, resumable=False
+            self.dataset, lambda epoch: batches, ahead, rank=rank, world_size=world, resumable=False
         )
         return self.loader
 

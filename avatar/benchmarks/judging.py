@@ -55,8 +55,8 @@ def judge_open(
             failures.append(reply)
     if failures:
         warnings.warn(
-            f"{benchmark.title}: the judge gave no verdict on {len(failures)} of {len(requests)} replies, which have no "
-            f"score now; the same command shows them to it again. The first: {failures[0]}",
+            f"{benchmark.title}: the judge gave no verdict on {len(failures)} of {len(requests)} replies, and so they "
+            f"have no score; the same command shows them to it again. The first: {failures[0]}",
             stacklevel=2,
         )
     return Judged(found, len(requests), tuple(failures))

@@ -156,7 +156,7 @@ def _difference(benchmark: Benchmark, pairs: Sequence[Pair], num_resamples: int,
     entry["difference"] = round(b - a, 6)
     if len(set(clips)) < 2:
         return entry
-    draws = [y - x for y, x in zip((sides[1].overall(w) for w in redraw(clips, num_resamples, seed)), (sides[0].overall(w) for w in redraw(clips, num_resamples, seed+1)))]
+    draws = [sides[1].overall(w) - sides[0].overall(w) for w in redraw(clips, num_resamples, seed)]
     differences = torch.cat(draws)
     interval = middle(differences)
     if interval is None:

@@ -12,7 +12,7 @@ from avatar.benchmarks.grades import Grade, Graded
 from avatar.benchmarks.question import Question
 from avatar.errors import DataError
 
-HOWS = ("strict", "lenient", "unparsed", "judge", "missing")
+HOWS = ("strict", "lenient", "unparsed", "judge", "undecided", "missing")
 
 
 def row_of(graded: Graded) -> dict[str, Any]:

@@ -250,6 +250,7 @@ def quieten() -> None:
         ".*callbacks used to create the checkpoint need to be provided.*",
         ".*You have overridden `transfer_batch_to_device`.*",
         ".*It is recommended to use `self.log.*sync_dist=True.*",
+        ".*Total length of `PromptLoader` across ranks is zero.*",
     ):
         warnings.filterwarnings("ignore", pattern)
     warnings.formatwarning = _format_warning

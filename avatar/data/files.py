@@ -25,7 +25,7 @@ class FileIndex:
 
     A medium is named by its path below ``root``; a folder of images is a film. A file is looked for when the first
     question about it is asked, and what is not there is missed by its own questions alone. Questions that show the same
-    files are of one sample, wherever they stand.
+    files are of one sample, wherever they stand; one that shows none is a sample of its own.
 
     Args:
         root: The folder.
@@ -49,7 +49,7 @@ class FileIndex:
         if twice := self._by_key.twice():
             key = self._items[twice[1]][0]
             raise DataError(f"{self.folder}: two questions have the key {key!r}; rename one of them", "duplicate key")
-        self._samples = [_sample(record) for _, record in self._items]
+        self._samples = [_sample(record) or key for key, record in self._items]
         alike: dict[tuple[object, ...], dict[str, int]] = {}  # by kinds: the first question of each sample
         for position, (_, record) in enumerate(self._items):
             alike.setdefault(_kinds(record), {}).setdefault(self._samples[position], position)

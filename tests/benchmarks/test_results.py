@@ -1,17 +1,19 @@
 import json
+from typing import get_args, get_type_hints
 
 import pytest
 from tests_graded import Macro, Plain, replies, reply
 
+from avatar.benchmarks import Grade
 from avatar.benchmarks.recipe import Recipe
 from avatar.benchmarks.results import make_results, read_results, write_result, write_results
-from avatar.benchmarks.rows import graded_of_row, row_of
+from avatar.benchmarks.rows import HOWS, graded_of_row, row_of
 from avatar.benchmarks.summary import figures_of, summarize
 from avatar.errors import DataError
 
 GRADED = [
     reply("q2", 0.1 + 0.2, "film.mp4", "b", ("x", "y"), qtype="easy", ident="7"),
-    reply("q1", None, how="strict"),
+    reply("q1", None, how="undecided"),
     reply("q3", 1.0, "film.mp4", counted=False, how="lenient", qtype="hard"),
     reply("q4", 0.0, how="missing"),
 ]
@@ -54,6 +56,11 @@ def test_a_row_gives_back_what_figures_need_to_the_last_digit():
             one.question.groups,
             one.grade,
         )
+
+
+def test_a_row_may_say_all_that_a_grade_may_say_of_how_it_was_read():
+    kinds = get_args(get_type_hints(Grade)["how"])
+    assert set(HOWS) == {name for kind in kinds for name in (get_args(kind) or (kind,))}
 
 
 def test_the_hash_of_a_row_differs_where_gold_answer_or_options_do():

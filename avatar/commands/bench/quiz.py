@@ -11,12 +11,13 @@ import torch
 
 from avatar.benchmarks.data import BenchmarkData
 from avatar.data.micro import KINDS, ask, chain_of, draw_scene, language, render_mp4
+from avatar.data.schema import Record
 from avatar.errors import DataError
 from avatar.models.tiny import write_tiny_model
 from avatar.modules import Policy, SFTModule
 from avatar.types import Prompt
 
-FIT_STEPS, FIT_BATCH, FIT_RATE = 40, 32, 1e-2
+FIT_STEPS, FIT_BATCH, FIT_RATE = 80, 32, 1e-2
 FIT_QUESTIONS = 320  # that the steps are drawn from
 
 
@@ -33,21 +34,23 @@ def write_quiz(folder: Path, num: int, media: bool) -> dict[str, str]:
     """
     rng, lines, chains = Random(0), [], {}
     (folder / "clips").mkdir(parents=True)
-    for i in range(num):
-        if i % len(KINDS) == 0:
-            scene, clip = draw_scene(rng), f"clips/{i}.mp4"
-            if media:
-                (folder / clip).write_bytes(render_mp4(scene))
-        record, key = ask(scene, KINDS[i % len(KINDS)]), f"{i:06d}"
-        told = " ; ".join(chain_of(scene, "more")[0] + chain_of(scene, "color")[0])
-        shown = {"question": record.question, "media": [{"video": clip}]} if media else {
-            "question": f"{told} ; {record.question}", "media": []
-        }  # fmt: skip
-        asked = {"options": record.options, "answer": record.answer, "problem_type": record.problem_type}
-        lines.append({"id": key, **shown, **asked})
-        chains[key] = record.chain or ""
-    (folder / "questions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for first in range(0, num, len(KINDS)):
+        scene, clip = draw_scene(rng), f"clips/{first}.mp4"
+        if media:
+            (folder / clip).write_bytes(render_mp4(scene))
+        for i, kind in enumerate(KINDS[: num - first], first):
+            record, key = ask(scene, kind), f"{i:06d}"
+            told = "" if media else f"{' ; '.join(chain_of(scene, 'more')[0] + chain_of(scene, 'color')[0])} ; "
+            lines.append(_line(key, record, told, [{"video": clip}] if media else []))
+            chains[key] = record.chain or ""
+    (folder / "questions.jsonl").write_text("".join(lines))
     return chains
+
+
+def _line(key: str, record: Record, told: str, media: list[dict[str, str]]) -> str:
+    """A record as one question of our own."""
+    fields = {"question": told + record.question, "options": record.options, "answer": record.answer}
+    return json.dumps({"id": key, **fields, "problem_type": record.problem_type, "media": media}) + "\n"
 
 
 def fit_policy(folder: Path, quiz: BenchmarkData, chains: dict[str, str], advance: Callable[[], object]) -> Policy:
