@@ -5,7 +5,7 @@ from tests_graded import replies
 
 from avatar import cli
 from avatar.benchmarks import Micro
-from avatar.benchmarks.results import make_results, write_result
+from avatar.benchmarks.figures.results import make_results, write_result
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from avatar import cli
-from avatar.benchmarks.results import read_results
+from avatar.benchmarks.figures.results import read_results
 
 PAGE = Path(__file__).parent.parent / "docs" / "grading.md"
 

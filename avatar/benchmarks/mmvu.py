@@ -13,9 +13,8 @@ from avatar.answers import parse_answer
 from avatar.benchmarks.base import BENCHMARKS
 from avatar.benchmarks.files import FileBenchmark, check_inside, take
 from avatar.benchmarks.grades import Grade, Scoring, read
-from avatar.benchmarks.lettered import take_lettered
 from avatar.benchmarks.question import Question
-from avatar.benchmarks.records import read_records, take_letter, unique_keys
+from avatar.benchmarks.records import read_records, take_letter, take_lettered, unique_keys
 from avatar.benchmarks.rules.authors import grade_authors
 from avatar.benchmarks.rules.judging import judge_messages
 from avatar.chat import ChatRequest
@@ -59,7 +58,7 @@ class MMVU(FileBenchmark):
     hub = "yale-nlp/MMVU"
     num_records = 1000
     media_kinds = ("video",)
-    groups = ("question type", "subject")
+    groups = ("question_type", "subject")
     annotation = ("validation.json", "data/validation.json")
     default_root = "data/benchmarks/mmvu"
     published: ClassVar[Mapping[str, float]] = {
@@ -130,7 +129,7 @@ def _question(record: Any, where: str) -> Question:
         options=options,
         media=(Medium("video", _place(take(record, "video", str, where), where)),),
         qtype=qtype,
-        groups={"question type": qtype, "subject": take(take(record, "metadata", dict, where), "subject", str, where)},
+        groups={"question_type": qtype, "subject": take(take(record, "metadata", dict, where), "subject", str, where)},
     )
 
 

@@ -10,9 +10,8 @@ from typing import Any, ClassVar
 from avatar.benchmarks.base import BENCHMARKS
 from avatar.benchmarks.files import FileBenchmark, check_inside, first_there, take
 from avatar.benchmarks.grades import Grade, read
-from avatar.benchmarks.lettered import take_lettered
 from avatar.benchmarks.question import Question
-from avatar.benchmarks.records import read_records, take_letter, unique_keys
+from avatar.benchmarks.records import read_records, take_letter, take_lettered, unique_keys
 from avatar.benchmarks.rules.authors import grade_authors
 from avatar.data.schema import Medium
 
@@ -27,7 +26,7 @@ class VideoHolmes(FileBenchmark):
     licence = "Apache-2.0, for academic purposes only"
     num_records = 1837
     media_kinds = ("video",)
-    groups = ("question type",)
+    groups = ("question_type",)
     annotation = ("test_Video-Holmes.json",)
     default_root = "data/benchmarks/video_holmes"
     published: ClassVar[Mapping[str, float]] = {
@@ -84,6 +83,6 @@ def _question(root: Path, record: Any, where: str) -> Question:
         options=options,
         media=(Medium("video", first_there(root, (f"videos/{film}.mp4", f"videos_cropped/{film}.mp4"))),),
         qtype=qtype,
-        groups={"question type": qtype},
+        groups={"question_type": qtype},
         ident=ident,
     )

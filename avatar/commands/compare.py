@@ -8,9 +8,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from avatar.benchmarks import paired
-from avatar.benchmarks.results import read_results
-from avatar.benchmarks.show import compare_markdown, compare_table
+from avatar.benchmarks.figures import paired
+from avatar.benchmarks.figures.results import read_results
+from avatar.benchmarks.figures.show import compare_markdown, compare_table
 from avatar.benchmarks.writing import write_whole
 from avatar.commands.subcommands import run_command
 from avatar.errors import ConfigError

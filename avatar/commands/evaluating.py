@@ -18,11 +18,11 @@ from rich.markup import escape
 from avatar.benchmarks import BENCHMARKS, find_benchmark
 from avatar.benchmarks.data import BenchmarkData
 from avatar.benchmarks.exam import Exam
+from avatar.benchmarks.figures.show import overview_table
 from avatar.benchmarks.files import FileBenchmark
 from avatar.benchmarks.grades import SCORINGS
 from avatar.benchmarks.places import find_home
 from avatar.benchmarks.recipe import Recipe
-from avatar.benchmarks.show import overview_table
 from avatar.commands.regrade import check_judge, judge_client
 from avatar.errors import AvatarError, DataError
 from avatar.modules import EvaluationModule

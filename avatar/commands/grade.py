@@ -13,8 +13,8 @@ from typing import Any, cast
 from rich.console import Console
 
 from avatar.benchmarks import BENCHMARKS, Benchmark, Graded, Question, Scoring, find_benchmark
-from avatar.benchmarks.results import make_results, write_result
-from avatar.benchmarks.show import results_table
+from avatar.benchmarks.figures.results import make_results, write_result
+from avatar.benchmarks.figures.show import results_table
 from avatar.commands.subcommands import run_command
 from avatar.errors import AvatarError, ConfigError, DataError
 

@@ -11,10 +11,10 @@ from rich.console import Console
 
 from avatar.benchmarks import BENCHMARKS, find_benchmark
 from avatar.benchmarks.exam import grade_all, results_stem
+from avatar.benchmarks.figures.results import read_results, write_results
+from avatar.benchmarks.figures.show import results_table
 from avatar.benchmarks.grades import SCORINGS
-from avatar.benchmarks.results import read_results, write_results
 from avatar.benchmarks.sheet import read_predictions
-from avatar.benchmarks.show import results_table
 from avatar.chat import ChatClient
 from avatar.errors import ConfigError, DataError
 from avatar.registry import did_you_mean

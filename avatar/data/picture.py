@@ -165,7 +165,8 @@ def crop(film: Film, medium: Medium, rule: ClipRule, where: str) -> tuple[Tensor
     origin = float(film.times[0])
     seconds = film.end - origin
     start, end = medium.start or 0.0, seconds if medium.end is None else medium.end
-    for name, value, most in (("start", start, seconds - EPSILON), ("end", end, math.inf if rule.late_ends else seconds + LATE)):
+    latest = math.inf if rule.late_ends else seconds + LATE
+    for name, value, most in (("start", start, seconds - EPSILON), ("end", end, latest)):
         if value > most:
             raise DataError(
                 f"{where}: {name} {value:g} s lies beyond the end of the video, which lasts {seconds:g} s", "no picture"

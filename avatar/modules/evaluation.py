@@ -14,7 +14,7 @@ from torchmetrics import MeanMetric
 
 from avatar.benchmarks import Benchmark, BenchmarkData, Grade, grade_answer
 from avatar.benchmarks.exam import Exam
-from avatar.benchmarks.show import results_table
+from avatar.benchmarks.figures.show import results_table
 from avatar.modules.memory import naming_what_fits
 from avatar.modules.policy import Policy
 from avatar.modules.steps import of_all_ranks

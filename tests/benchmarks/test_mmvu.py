@@ -37,7 +37,7 @@ def test_both_types_load(tmp_path):
     assert (choice.problem_type, choice.options, choice.gold) == ("choice", tuple(CHOICES.values())[:4], "B")
     assert (words.problem_type, words.options, words.gold) == ("free", (), "Tilt")
     assert (choice.key, choice.media[0].name) == ("validation_0", "videos/Art/0.mp4")
-    assert words.groups == {"question type": "open-ended", "subject": "Art"}
+    assert words.groups == {"question_type": "open-ended", "subject": "Art"}
 
 
 @pytest.mark.parametrize(

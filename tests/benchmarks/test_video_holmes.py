@@ -36,7 +36,7 @@ def test_keys_are_unique_though_ids_are_not(tmp_path):
     other = {"video ID": "film2", "Question Type": "TA"}
     loaded = VideoHolmes().questions(write(tmp_path, record(), record(**other), record()))
     assert [question.key for question in loaded] == ["film1/1", "film2/1", "film1/1#2"]
-    assert loaded[1].groups == {"question type": "TA"}
+    assert loaded[1].groups == {"question_type": "TA"}
     assert loaded[0].options == tuple(OPTIONS.values())
     assert (loaded[0].gold, loaded[0].media[0].name) == ("C", "videos/film1.mp4")
 

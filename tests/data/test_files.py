@@ -261,7 +261,7 @@ def test_a_long_sound_is_cut_and_noted_each_time(dataset_of):
 def test_a_crop_that_ends_after_its_film_ends_with_it_and_is_noted_or_refused(kind, dataset_of):
     late = Medium(kind, "two.mp4", 1.0, 9.0)
     prompt = dataset_of(ask(late), rule=replace(RULE, late_ends=True))[0]
-    assert len(prompt.clips[0].audio) == pytest.approx(32_000, abs=1_700)  # two of its three seconds, as far as AAC goes
+    assert len(prompt.clips[0].audio) == pytest.approx(32_000, abs=1_700)  # two seconds of three
     assert prompt.metadata == {"notes": ["a crop ends after its film"]}
     assert dataset_of(ask(late), rule=replace(RULE, late_ends=False))[0].cause in ("no picture", "no sound")
     soon = dataset_of(ask(Medium(kind, "two.mp4", 0.5, 3.2)), rule=replace(RULE, late_ends=True))[0]

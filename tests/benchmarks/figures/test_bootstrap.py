@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from avatar.benchmarks.bootstrap import CELLS, middle, redraw
+from avatar.benchmarks.figures.bootstrap import CELLS, middle, redraw
 
 CLIPS = ["b", "a", "b", "c", "b"]
 
@@ -35,7 +35,7 @@ def test_a_large_benchmark_is_drawn_in_pieces_that_fit_into_memory():
 
 
 def test_a_benchmark_larger_than_a_piece_is_drawn_row_by_row(monkeypatch):
-    monkeypatch.setattr("avatar.benchmarks.bootstrap.CELLS", 3)
+    monkeypatch.setattr("avatar.benchmarks.figures.bootstrap.CELLS", 3)
     assert [len(weights) for weights in redraw(CLIPS, 4)] == [1, 1, 1, 1]
 
 

@@ -5,9 +5,9 @@ from rich.console import Console
 from tests_graded import Once, Plain, replies, reply
 
 from avatar.benchmarks import BENCHMARKS
-from avatar.benchmarks.paired import compare
-from avatar.benchmarks.results import make_results
-from avatar.benchmarks.show import (
+from avatar.benchmarks.figures.paired import compare
+from avatar.benchmarks.figures.results import make_results
+from avatar.benchmarks.figures.show import (
     compare_markdown,
     compare_table,
     overview_markdown,
@@ -141,3 +141,13 @@ def test_only_what_is_not_significant_has_a_dagger():
 def test_what_to_beware_of_stands_above_a_comparison():
     text = screen(compare_table(compare(result(replies([1.0, 0.0])), result(replies([1.0])))))
     assert "note: 1 question is only in A and left out" in text
+
+
+def test_many_labels_are_cut_short_on_the_screen_and_not_in_the_file():
+    labels = {f"label{i}": {"score": 0.5, "interval": None, "n": 2} for i in range(30)}
+    results = {**result(replies([1, 0])), "groups": {"kind": labels}}
+    text = screen(results_table(results))
+    assert "label19" in text
+    assert "label20" not in text
+    assert "... and 10 more, in the files of the result." in text
+    assert "label29" in results_markdown(results)

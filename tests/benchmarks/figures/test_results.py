@@ -5,10 +5,10 @@ import pytest
 from tests_graded import Macro, Plain, replies, reply
 
 from avatar.benchmarks import Grade
+from avatar.benchmarks.figures.results import make_results, read_results, write_result, write_results
+from avatar.benchmarks.figures.rows import HOWS, graded_of_row, row_of
+from avatar.benchmarks.figures.summary import figures_of, summarize
 from avatar.benchmarks.recipe import Recipe
-from avatar.benchmarks.results import make_results, read_results, write_result, write_results
-from avatar.benchmarks.rows import HOWS, graded_of_row, row_of
-from avatar.benchmarks.summary import figures_of, summarize
 from avatar.errors import DataError
 
 GRADED = [

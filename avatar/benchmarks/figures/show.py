@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from avatar.benchmarks.blocks import Block, Results, compare_blocks, headline, overview_block, result_blocks
-from avatar.benchmarks.paired import compare_lines
+from avatar.benchmarks.figures.blocks import Block, Results, compare_blocks, headline, overview_block, result_blocks
+from avatar.benchmarks.figures.paired import compare_lines
 
 WIDTH, GAP = 80, 2  # columns of the terminal that a table is laid out for; between columns of the table
+MOST = 20  # rows of a table on the screen
 
 
 def results_table(results: Results) -> Group:
-    """All that a result says."""
+    """All that a result says, of many labels the first; the files have all."""
     model = [Text(f"model: {results['model']}")] if results.get("model") else []
-    return Group(Text(headline(results), "bold"), *model, *_tables(result_blocks(results)))
+    return Group(Text(headline(results), "bold"), *model, *_tables([*map(_short, result_blocks(results))]))
 
 
 def results_markdown(results: Results) -> str:
@@ -43,7 +45,7 @@ def overview_markdown(results: Sequence[Results], absent: Sequence[str] = ()) ->
 
 
 def compare_table(comparison: Results) -> Group:
-    """What :func:`avatar.benchmarks.paired.compare` found."""
+    """What :func:`avatar.benchmarks.figures.paired.compare` found."""
     first, *lines = compare_lines(comparison)
     return Group(Text(first, "bold"), *map(Text, lines), *_tables(compare_blocks(comparison)))
 
@@ -63,6 +65,14 @@ def block_markdown(block: Block) -> str:
     rules = "|---|" + "---:|" * (len(block.columns) - 1)
     table = "\n".join([line(block.columns), rules, *map(line, block.rows)])
     return f"{table}\n\n{block.note}" if block.note else table
+
+
+def _short(block: Block) -> Block:
+    """The first rows of a table that would fill the screen."""
+    if len(block.rows) <= MOST:
+        return block
+    note = f"... and {len(block.rows) - MOST} more, in the files of the result."
+    return replace(block, rows=block.rows[:MOST], note=note)
 
 
 def _tables(blocks: Sequence[Block]) -> list[RenderableType]:

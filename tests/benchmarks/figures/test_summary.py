@@ -5,7 +5,7 @@ import pytest
 import torch
 from tests_graded import Macro, Once, Plain, replies, reply
 
-from avatar.benchmarks.summary import summarize
+from avatar.benchmarks.figures.summary import summarize
 
 
 def width(graded, benchmark=Plain):

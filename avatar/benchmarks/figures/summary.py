@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from avatar.benchmarks.base import Benchmark
-from avatar.benchmarks.bootstrap import NUM_RESAMPLES, middle, redraw
+from avatar.benchmarks.figures.bootstrap import NUM_RESAMPLES, middle, redraw
 from avatar.benchmarks.grades import Graded, Scoring
 
 
@@ -25,9 +25,9 @@ def summarize(
 
     ``accuracy`` is the benchmark's headline figure, 0 to 1, over the replies that are scored: those that its rule
     counts and that need no judge any more. A question that could not be asked (``missing``) is scored, with 0.
-    ``interval`` is the 95 % percentile bootstrap over clips, see :func:`avatar.benchmarks.bootstrap.redraw`; None for
-    fewer than two clips. Replies that all earn the same have an interval of no width: it says nothing of clips that are
-    of another kind than all that were seen.
+    ``interval`` is the 95 % percentile bootstrap over clips, :func:`avatar.benchmarks.figures.bootstrap.redraw`; None
+    for fewer than two clips. Replies that all earn the same have an interval of no width: it says nothing of clips
+    that are of another kind than all that were seen.
 
     ``groups`` has score, interval and number of scored replies by title and label, for the titles of the benchmark
     (see :func:`titles_of`); the largest label first, equal ones by name. A question with several labels counts for

@@ -6,9 +6,9 @@ import torch
 from tests_graded import Macro, Plain, replies, reply
 
 from avatar.benchmarks import BENCHMARKS
-from avatar.benchmarks.paired import compare, p_value
+from avatar.benchmarks.figures.paired import compare, p_value
+from avatar.benchmarks.figures.results import make_results
 from avatar.benchmarks.recipe import Recipe
-from avatar.benchmarks.results import make_results
 from avatar.errors import ConfigError
 
 

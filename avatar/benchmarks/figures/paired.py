@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from avatar.benchmarks.base import Benchmark, find_benchmark
-from avatar.benchmarks.blocks import percent, span
-from avatar.benchmarks.bootstrap import NUM_RESAMPLES, middle, redraw
+from avatar.benchmarks.figures.blocks import percent, span
+from avatar.benchmarks.figures.bootstrap import NUM_RESAMPLES, middle, redraw
+from avatar.benchmarks.figures.rows import graded_of_row
+from avatar.benchmarks.figures.summary import labels_of, titles_of
 from avatar.benchmarks.grades import Graded
-from avatar.benchmarks.rows import graded_of_row
-from avatar.benchmarks.summary import labels_of, titles_of
 from avatar.errors import ConfigError
 
 Results = Mapping[str, Any]
@@ -23,9 +23,9 @@ Pair = tuple[Graded, Graded]
 def compare(a: Results, b: Results, num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> dict[str, Any]:
     r"""The difference B - A over the questions that both have, with a paired bootstrap, as plain JSON values.
 
-    Each draw takes the same clips for both (see :func:`avatar.benchmarks.bootstrap.redraw`) and computes the figure
-    of the benchmark itself, so that macro figures come out right: :math:`d^* = f(B^*) - f(A^*)`. The interval is the
-    middle 95 % of :math:`d^*`, and
+    Each draw takes the same clips for both (see :func:`avatar.benchmarks.figures.bootstrap.redraw`) and computes the
+    figure of the benchmark itself, so that macro figures come out right: :math:`d^* = f(B^*) - f(A^*)`. The interval is
+    the middle 95 % of :math:`d^*`, and
 
     .. math:: p = \min\left(1, 2 \min\left(\frac{1 + \#\{d^* \le 0\}}{1 + R}, \frac{1 + \#\{d^* \ge 0\}}{1 + R}
         \right)\right).
@@ -36,7 +36,7 @@ def compare(a: Results, b: Results, num_resamples: int = NUM_RESAMPLES, seed: in
     is expected to look as if it did.
 
     Args:
-        a: A result, as :func:`avatar.benchmarks.results.read_results` gives it.
+        a: A result, as :func:`avatar.benchmarks.figures.results.read_results` gives it.
         b: The one it is compared with.
         num_resamples: Draws of the bootstrap, R.
         seed: Of the bootstrap.

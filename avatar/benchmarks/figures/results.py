@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from avatar.benchmarks.base import Benchmark
+from avatar.benchmarks.figures.rows import graded_of_row, row_of
+from avatar.benchmarks.figures.show import results_markdown
+from avatar.benchmarks.figures.summary import figures_of, settled
 from avatar.benchmarks.grades import SCORINGS, Graded, Scoring
 from avatar.benchmarks.recipe import Recipe
-from avatar.benchmarks.rows import graded_of_row, row_of
-from avatar.benchmarks.show import results_markdown
-from avatar.benchmarks.summary import figures_of, settled
 from avatar.benchmarks.writing import write_whole
 from avatar.errors import DataError
 
@@ -33,7 +33,7 @@ def make_results(
     model: str = "",
     **facts: Any,
 ) -> Results:
-    """All that is known of one run over a benchmark, see :func:`avatar.benchmarks.summary.summarize` for the figures.
+    """All that is known of one run over a benchmark; figures: :func:`avatar.benchmarks.figures.summary.summarize`.
 
     Args:
         name: The benchmark's key.

@@ -1,0 +1,1 @@
+"""What graded replies come to: figures with intervals, results files, tables, comparisons."""
