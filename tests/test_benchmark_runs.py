@@ -278,3 +278,11 @@ def test_what_is_asked_for_wrongly_is_told_before_the_model_is_loaded(command, s
     missing = "--model.policy.path no/such/model"
     assert run(f"test {command} --trainer.default_root_dir runs/wrong {missing}") == 2
     assert said in capsys.readouterr().err
+
+
+def test_replies_of_another_length_limit_or_number_type_are_not_taken_over(capsys):
+    for more in ("--model.max_new_tokens 4", "--model.max_new_tokens 6", "--model.policy.dtype bfloat16"):
+        model = MODEL.removesuffix("--recipe.max_new_tokens 12")
+        assert run(f"test --benchmark micro --trainer.default_root_dir runs/lengths {model} {more}") == 0
+    assert "answered before" not in capsys.readouterr().err
+    assert results("runs/lengths", "micro")["recipe"]["max_new_tokens"] == 256

@@ -95,7 +95,9 @@ class BenchmarkData(LightningDataModule):
         if trainer is None:
             return self._loader(set(), 0, 1)
         module = trainer.lightning_module
-        weights = fingerprint([module.policy.adapter], lora=True)  # type: ignore[union-attr, list-item]
+        adapter, limit = module.policy.adapter, module.eval_sampling.max_new_tokens  # type: ignore[union-attr]
+        self.recipe = self.recipe.changed(max_new_tokens=self.recipe.max_new_tokens or limit)
+        weights = f"{fingerprint([adapter], lora=True)} {next(adapter.parameters()).dtype}"  # type: ignore[list-item, operator, union-attr]
         self.exam.begin(self, weights, trainer.global_rank, trainer.strategy.broadcast)
         return self._loader(set(self.exam.before), trainer.global_rank, trainer.world_size)
 
