@@ -33,7 +33,7 @@ COMMANDS = {
     "demo": ("avatar.commands.demo", "the whole path on the micro-world, in minutes on two cores"),
 }
 
-EXIT_USER_ERROR, EXIT_INTERRUPTED = 2, 130
+EXIT_USER_ERROR, EXIT_INTERRUPTED, EXIT_PIPE = 2, 130, 141
 
 
 def usage() -> str:
@@ -72,6 +72,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(import_module(COMMANDS[args[0]][0]).main(args) or 0)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+    except BrokenPipeError:  # whoever reads our output has seen enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_PIPE
     except Exception as error:
         if (cause := users_error(error)) is None:
             raise

@@ -203,6 +203,16 @@ def test_a_clip_that_cannot_be_read_stops_the_grading_and_loses_no_reply(tmp_pat
     assert "9 questions were answered before" in capsys.readouterr().err
 
 
+def test_where_nothing_but_broken_clips_is_left_they_can_be_counted_as_wrong(tmp_path):
+    root = write_video_holmes(tmp_path / "holmes")
+    whole = (root / "videos/film1.mp4").read_bytes()
+    (root / "videos/film1.mp4").write_bytes(whole[: len(whole) // 2])
+    assert ask("video_holmes", "runs/left", f"--benchmark_root {root}") == 2
+    assert ask("video_holmes", "runs/left", f"--benchmark_root {root} --allow_missing true") == 0
+    found = results("runs/left", "video_holmes")
+    assert (found["num_questions"], found["num_scored"], found["num_missing"]) == (12, 12, 3)
+
+
 def test_a_limit_asks_so_many_evenly_spread():
     assert ask("video_holmes", "runs/limit", "--limit 5") == 0
     # 12 questions, 5 asked: 0, 2, 4, 7, 9

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests_benchmark_worlds import film, write_omnibench
 
 from avatar.cli import main
 from avatar.modules import RLModule
@@ -393,9 +394,12 @@ def readme_commands() -> list[str]:
 
 
 def test_every_command_of_the_readme_runs_as_it_stands(tmp_path, monkeypatch):
-    """In order, in an empty folder with the configs; only shortened."""
+    """In order, in an empty folder with the configs, a benchmark and a clip; only shortened."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    write_omnibench(tmp_path / "data/benchmarks/omnibench", 4)
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips/lamp.mp4").write_bytes(film(0))
     commands = readme_commands()
     assert len(commands) >= 7
     for command in commands:

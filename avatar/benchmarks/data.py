@@ -99,7 +99,7 @@ class BenchmarkData(LightningDataModule):
         self.recipe = self.recipe.changed(max_new_tokens=self.recipe.max_new_tokens or limit)
         weights = f"{fingerprint([adapter], lora=True)} {next(adapter.parameters()).dtype}"  # type: ignore[list-item, operator, union-attr]
         self.exam.begin(self, weights, trainer.global_rank, trainer.strategy.broadcast)
-        return self._loader(set(self.exam.before), trainer.global_rank, trainer.world_size)
+        return self._loader(set(self.exam.before), trainer.global_rank, trainer.world_size, exam=True)
 
     def predict_dataloader(self) -> PromptLoader:
         """Batches of all."""
@@ -108,11 +108,17 @@ class BenchmarkData(LightningDataModule):
 
     val_dataloader = predict_dataloader
 
-    def _loader(self, answered: set[str], rank: int, world: int) -> PromptLoader:
+    def _loader(self, answered: set[str], rank: int, world: int, exam: bool = False) -> PromptLoader:
         batches = self.batches(answered)
         ahead = max(4 * self.num_workers, self.batch_size)  # the next batch is read while this one is answered
         self.loader = PromptLoader(
-            self.dataset, lambda epoch: batches, ahead, rank=rank, world_size=world, resumable=False
+            self.dataset,
+            lambda epoch: batches,
+            ahead,
+            rank=rank,
+            world_size=world,
+            resumable=False,
+            may_all_fail=exam,  # the exam tells, or counts, what cannot be read
         )
         return self.loader
 

@@ -91,9 +91,10 @@ class Exam:
         """
         self.data, self.results, self.new = data, None, {}
         data.benchmark.check_scoring(self.scoring)
-        self.stamp = data.recipe.stamp(benchmark=data.name, weights=weights, swap=data.swap)
+        self.stamp = data.recipe.stamp(benchmark=data.name, swap=data.swap)
+        made_with = data.recipe.stamp(benchmark=data.name, swap=data.swap, weights=weights)
         self.asked = {data.keys[p]: entry_hash(data.entries[p]) for p in data.positions}
-        self.sheet = AnswerSheet(self.stem, self.stamp, rank) if self.stem else None
+        self.sheet = AnswerSheet(self.stem, made_with, rank) if self.stem else None
         if refusal := agree(self._claim() if rank == 0 else None):
             raise ConfigError(refusal)
         if self.sheet and self.restart and rank == 0:
@@ -101,10 +102,8 @@ class Exam:
         self.before = agree(self.sheet.answered(self.asked) if self.sheet and rank == 0 else {})
         if self.before and rank == 0:
             left = len(self.asked) - len(self.before)
-            note = (
-                f"{data.name}: {len(self.before)} questions were answered before, {left} are left (--restart asks all)"
-            )
-            Console(stderr=True).print(Text(note), soft_wrap=True)
+            note = f"{data.name}: {len(self.before)} questions were answered before, {left} are left"
+            Console(stderr=True).print(Text(f"{note} (--restart true asks all)"), soft_wrap=True)
 
     def _claim(self) -> str | None:
         """Lock the sheet; why that cannot be done, if it cannot."""
@@ -246,5 +245,5 @@ def _unread(unread: Mapping[str, str], num_kept: int) -> str:
     return (
         f"{len(unread)} questions could not be asked, since their media are missing or cannot be read; the first, "
         f"{key}: {reason}. Mend them and give the same command again: the {num_kept} replies are kept. Or count these "
-        "questions as wrong with --allow_missing"
+        "questions as wrong with --allow_missing true"
     )

@@ -78,7 +78,7 @@ class FileBenchmark(Benchmark):
         how_many = f"all {len(names)}" if len(absent) == len(names) else f"{len(absent)} of {len(names)}"
         return (
             f"{self.title}: {how_many} media files are missing in {self.home}, the first is {first}. Put them there as "
-            f"{self.source} has them; or count the questions about them as wrong with --allow_missing"
+            f"{self.source} has them; or count the questions about them as wrong with --allow_missing true"
         )
 
     def annotation_files(self, root: Path) -> list[Path]:

@@ -8,7 +8,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import Namespace
+from jsonargparse import ActionYesNo, Namespace
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities import rank_zero_info
@@ -48,8 +48,9 @@ def add_options(parser: LightningArgumentParser, test: bool) -> None:
     if not test:
         return
     add("--scoring", type=str, default="avatar", help=f"{' | '.join(SCORINGS)}: whose rule grades")
-    add("--allow_missing", type=bool, default=False, help="Count questions as wrong whose media cannot be read")
-    add("--restart", type=bool, default=False, help="Ask anew what was answered already")
+    flag = {"action": ActionYesNo, "nargs": "?", "default": False}  # bare, or with true or false
+    add("--allow_missing", **flag, help="Count questions as wrong whose media cannot be read")
+    add("--restart", **flag, help="Ask anew what was answered already")
     add("--regrade", type=str | None, default=None, help="Grade these predictions again, without the model")
     add("--judge_endpoint", type=str | None, default=None, help="Of a judge for what no rule decides, http://host/v1")
     add("--judge_model", type=str | None, default=None, help="As the judge's server names it")

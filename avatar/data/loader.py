@@ -36,17 +36,18 @@ class PromptLoader:
         in_step: The processes train in step: the last batches that not every one would get are left out.
         resumable: Go on where the last iteration was left; else start anew.
         skipped: Where what failed is counted; None counts it here alone.
+        may_all_fail: A pass of which nothing could be read is no error.
     """
 
     def __init__(
         self, dataset: PromptDataset, plans: Callable[[int], Batches], ahead: int = 4, on_error: str = "skip",
         max_failed_share: float = 1.0, rank: int = 0, world_size: int = 1, in_step: bool = False,
-        resumable: bool = True, skipped: Skipped | None = None,
+        resumable: bool = True, skipped: Skipped | None = None, may_all_fail: bool = False,
     ) -> None:  # fmt: skip
         self.dataset, self.plans, self.ahead, self.on_error = dataset, plans, max(1, ahead), on_error
         self.max_failed_share, self.skipped = max_failed_share, Skipped() if skipped is None else skipped
         self.rank, self.world_size, self.in_step = rank, world_size, in_step
-        self.resumable = resumable
+        self.resumable, self.may_all_fail = resumable, may_all_fail
         self.epoch, self.position = 0, 0
         self._seen, self._failed = 0, list[Failure]()  # in this pass
         self._planned: tuple[int, Batches] | None = None
@@ -78,7 +79,7 @@ class PromptLoader:
             prompts = [p for p in map(self._checked, batch) if p is not None]
             good += len(prompts)
             if not self._mine(self.position):  # the last: whoever iterates may not ask for one more
-                self._end_pass(first if whole and not good else None)
+                self._end_pass(first if whole and not good and not self.may_all_fail else None)
             if prompts or (self.in_step and self.world_size > 1):
                 yield prompts
 

@@ -362,3 +362,8 @@ def test_files_of_the_usual_containers_decode_like_mp4(name, root, dataset_of):
         assert abs(len(whole.clips[0].audio) - 48_000) < 800  # 50 ms
     (root / name).write_bytes((root / name).read_bytes()[:-200])
     assert dataset_of(ask(Medium("video", name)))[0].cause == "cut short"
+
+
+def test_questions_that_show_nothing_do_not_wait_for_each_other(tmp_path):
+    index = FileIndex(tmp_path, [(key, Record(f"question {key}", answer="1")) for key in "abc"])
+    assert len({entry.sample for entry in index}) == 3

@@ -51,6 +51,12 @@ def headline(results: Results) -> str:
     return f"{results['title']}: {results['metric']} {percent(results['accuracy'])} %{interval} {how}"
 
 
+def asked(results: Results) -> str:
+    """How the questions were asked: all settings of the recipe, and what was swapped or left out."""
+    settings = {**(results.get("recipe") or {}), "swap": results.get("swap"), "limit": results.get("limit")}
+    return ", ".join(f"{name} {value}" for name, value in settings.items() if value is not None)
+
+
 def result_blocks(results: Results) -> list[Block]:
     """By group, what was scored, further figures, and what others published."""
     figures = tuple((name, f"{value:.6g}") for name, value in results["figures"].items())

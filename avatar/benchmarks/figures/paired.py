@@ -136,12 +136,13 @@ def _are(number: int) -> str:
 
 
 def _recipe_warning(a: Results, b: Results) -> list[str]:
-    if a["stamp"] == b["stamp"]:
-        return []
-    ours, theirs = a.get("recipe") or {}, b.get("recipe") or {}
+    """What was asked differently; stamps differ by the weights as well, and two models are what is compared."""
+    ours, theirs = ({**(one.get("recipe") or {}), "swap": one.get("swap")} for one in (a, b))
     other = sorted(name for name in {*ours, *theirs} if ours.get(name) != theirs.get(name))
-    which = f": {', '.join(f'{name} {ours.get(name)} and {theirs.get(name)}' for name in other)}" if other else ""
-    return [f"they were asked differently{which}; the difference is that of model and recipe together"]
+    if not other:
+        return []
+    which = ", ".join(f"{name} {ours.get(name)} and {theirs.get(name)}" for name in other)
+    return [f"they were asked differently: {which}; the difference is that of model and recipe together"]
 
 
 def _difference(benchmark: Benchmark, pairs: Sequence[Pair], num_resamples: int, seed: int) -> dict[str, Any]:

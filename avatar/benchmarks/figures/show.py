@@ -10,7 +10,15 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from avatar.benchmarks.figures.blocks import Block, Results, compare_blocks, headline, overview_block, result_blocks
+from avatar.benchmarks.figures.blocks import (
+    Block,
+    Results,
+    asked,
+    compare_blocks,
+    headline,
+    overview_block,
+    result_blocks,
+)
 from avatar.benchmarks.figures.paired import compare_lines
 
 WIDTH, GAP = 80, 2  # columns of the terminal that a table is laid out for; between columns of the table
@@ -20,12 +28,14 @@ MOST = 20  # rows of a table on the screen
 def results_table(results: Results) -> Group:
     """All that a result says, of many labels the first; the files have all."""
     model = [Text(f"model: {results['model']}")] if results.get("model") else []
+    model += [Text(f"asked: {how}")] if (how := asked(results)) else []
     return Group(Text(headline(results), "bold"), *model, *_tables([*map(_short, result_blocks(results))]))
 
 
 def results_markdown(results: Results) -> str:
     """The same as :func:`results_table`."""
     model = [f"Model: `{results['model']}`"] if results.get("model") else []
+    model += [f"Asked: {how}"] if (how := asked(results)) else []
     return "\n\n".join([f"## {headline(results)}", *model, *map(block_markdown, result_blocks(results))]) + "\n"
 
 

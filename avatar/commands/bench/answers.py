@@ -135,14 +135,17 @@ def summary(
 
 
 class Stopwatch(Callback):
-    """Seconds from the first batch, read by then, to the last reply; loading, grading and writing up are not in it."""
+    """Seconds from the first batch, which has been read by then, to the last reply; no other part of a run."""
 
     def __init__(self, bar: LateBar) -> None:
         self._bar, self.seconds, self._began = bar, dict[str, float](), (0.0, 0.0)
 
-    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin."""
-        self._began = time.perf_counter(), time.process_time()
+    def on_test_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Begin, with the first."""
+        if not batch_idx:
+            self._began = time.perf_counter(), time.process_time()
 
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int,

@@ -112,6 +112,14 @@ def test_another_recipe_is_told_with_what_differs():
     assert compare(a, {**a, "rows": b["rows"]})["warnings"] == []
 
 
+def test_two_models_asked_alike_are_not_said_to_be_asked_differently():
+    a = result(replies([1.0, 0.0]), recipe=Recipe(), stamp="aa")
+    b = result(replies([1.0, 1.0]), recipe=Recipe(), stamp="bb")  # the stamp hashes the weights, too
+    assert compare(a, b)["warnings"] == []
+    (warning,) = compare(a, {**b, "swap": "audio"})["warnings"]
+    assert warning.startswith("they were asked differently: swap None and audio;")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
