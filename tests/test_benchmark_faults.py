@@ -15,8 +15,8 @@ import torch
 from tests_benchmark_worlds import film
 from tests_chat_server import ChatServer, hang_up, ok, says
 
+from avatar.benchmarks.exams.sheet import AnswerSheet
 from avatar.benchmarks.recipe import Recipe
-from avatar.benchmarks.sheet import AnswerSheet
 from avatar.benchmarks.writing import write_whole
 from avatar.cli import main
 from avatar.errors import AvatarError, ConfigError
@@ -181,7 +181,8 @@ def test_a_second_run_of_the_same_command_is_refused_while_the_first_goes_on(her
     process = start("jsonl", "--batch_size 1")
     wait_for_replies(process, 1)
     assert ask("jsonl", "--batch_size 16") == 2
-    assert "another run is answering jsonl-model-max_new_tokens_12 into run/test" in capsys.readouterr().err
+    busy = f"jsonl-{Path.cwd().name}-model-max_new_tokens_12"
+    assert f"another run is answering {busy} into run/test" in capsys.readouterr().err
     said, _ = process.communicate()
     assert process.returncode == 0, said
     assert results()["num_scored"] == 100
@@ -236,12 +237,12 @@ def test_a_folder_that_cannot_be_written_is_told_before_a_question_is_asked(here
     (here / "run/test").write_text("a file where the folder should be")
     monkeypatch.setattr(EvaluationModule, "complete", None)  # would fail if it were called
     assert ask("jsonl") == 2
-    assert "run/test/.jsonl-model-max_new_tokens_12.lock cannot be written" in capsys.readouterr().err
+    assert f"run/test/.jsonl-{here.name}-model-max_new_tokens_12.lock cannot be written" in capsys.readouterr().err
 
 
 def test_results_that_cannot_be_written_cost_no_reply(here, monkeypatch, capsys):
     write_questions(here / "jsonl")
-    in_the_way = here / "run/test/jsonl-model-max_new_tokens_12.results.json"
+    in_the_way = here / f"run/test/jsonl-{here.name}-model-max_new_tokens_12.results.json"
     in_the_way.mkdir(parents=True)
     assert ask("jsonl") == 2
     assert f"{in_the_way.name} cannot be written (Is a directory)" in capsys.readouterr().err

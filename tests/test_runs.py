@@ -254,7 +254,7 @@ def test_an_exported_model_answers_as_its_checkpoint_does(whole):
     ours, theirs = (
         [json.loads(line)["output"] for line in path.read_text().splitlines()]
         for path in (
-            Path("exported/test/micro-model.predictions.jsonl"),
+            Path(f"exported/test/micro-{whole.name}-model.predictions.jsonl"),
             whole / "test" / "micro-last.predictions.jsonl",
         )
     )

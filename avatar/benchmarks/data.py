@@ -9,7 +9,7 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_warn
 
 from avatar.benchmarks.base import BENCHMARKS
-from avatar.benchmarks.exam import Exam
+from avatar.benchmarks.exams.exam import Exam
 from avatar.benchmarks.question import Question
 from avatar.benchmarks.recipe import Recipe
 from avatar.data.dataset import start_decoders

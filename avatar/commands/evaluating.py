@@ -17,7 +17,7 @@ from rich.markup import escape
 
 from avatar.benchmarks import BENCHMARKS, find_benchmark
 from avatar.benchmarks.data import BenchmarkData
-from avatar.benchmarks.exam import Exam
+from avatar.benchmarks.exams.exam import Exam
 from avatar.benchmarks.figures.show import overview_table
 from avatar.benchmarks.files import FileBenchmark
 from avatar.benchmarks.grades import SCORINGS
@@ -54,7 +54,7 @@ def add_options(parser: LightningArgumentParser, test: bool) -> None:
     add("--regrade", type=str | None, default=None, help="Grade these predictions again, without the model")
     add("--judge_endpoint", type=str | None, default=None, help="Of a judge for what no rule decides, http://host/v1")
     add("--judge_model", type=str | None, default=None, help="As the judge's server names it")
-    add("--judge_cache", type=str | None, default=None, help="Folder for the judge's verdicts")
+    add("--judge_cache", type=str | None, default=None, help="Folder for verdicts, by default test/judge of the run")
 
 
 def _type_of(name: str) -> Any:
@@ -134,9 +134,18 @@ def benchmark_data(name: str, chosen: Namespace, several: bool) -> BenchmarkData
 
 def exam_of(data: BenchmarkData, chosen: Namespace, folder: Path, model: str, checkpoint: Path | None) -> Exam:
     """What takes the replies of ``avatar test``; its files lie in ``folder/test``."""
-    stem = folder / "test" / output_name(data, checkpoint.stem if checkpoint else Path(model).name)
-    judge = judge_client(chosen.judge_endpoint, chosen.judge_model, chosen.judge_cache)
+    stem = folder / "test" / output_name(data, short_name(model, checkpoint))
+    cache = chosen.judge_cache or str(stem.parent / "judge")
+    judge = judge_client(chosen.judge_endpoint, chosen.judge_model, cache)
     return Exam(stem, chosen.scoring, judge, model, bool(chosen.restart))
+
+
+def short_name(model: str, checkpoint: Path | None) -> str:
+    """What files call a model: its checkpoint, else the last part of its path or hub id; of ``RUN/model`` both."""
+    if checkpoint:
+        return checkpoint.stem
+    path = Path(model).absolute()
+    return f"{path.parent.name}-model" if path.name == "model" else path.name
 
 
 def output_name(data: BenchmarkData, model: str) -> str:

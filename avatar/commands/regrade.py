@@ -10,11 +10,11 @@ from jsonargparse import ArgumentParser
 from rich.console import Console
 
 from avatar.benchmarks import BENCHMARKS, find_benchmark
-from avatar.benchmarks.exam import grade_all, results_stem
+from avatar.benchmarks.exams.exam import grade_all, results_stem
+from avatar.benchmarks.exams.sheet import read_predictions
 from avatar.benchmarks.figures.results import read_results, write_results
 from avatar.benchmarks.figures.show import results_table
 from avatar.benchmarks.grades import SCORINGS
-from avatar.benchmarks.sheet import read_predictions
 from avatar.chat import ChatClient
 from avatar.errors import ConfigError, DataError
 from avatar.registry import did_you_mean
@@ -45,7 +45,8 @@ def regrade(predictions: str, argv: Sequence[str]) -> int:
     name, facts = _known(stem, chosen.benchmark)
     benchmark = BENCHMARKS[name]()
     benchmark.check_scoring(chosen.scoring)
-    judge = judge_client(chosen.judge_endpoint, chosen.judge_model, chosen.judge_cache)
+    cache = chosen.judge_cache or str(stem.parent / "judge")
+    judge = judge_client(chosen.judge_endpoint, chosen.judge_model, cache)
     check_judge(judge)
     results, _ = grade_all(benchmark, name, rows, chosen.scoring, judge, facts)
     write_results(results_stem(stem, chosen.scoring), results)
@@ -92,7 +93,7 @@ def _parse(argv: Sequence[str]) -> Any:
     parser.add_argument("--scoring", type=str, default="avatar", help=" | ".join(SCORINGS))
     parser.add_argument("--judge_endpoint", type=str | None, default=None, help="Of a judge for what no rule decides")
     parser.add_argument("--judge_model", type=str | None, default=None, help="As its server names it")
-    parser.add_argument("--judge_cache", type=str | None, default=None, help="Folder for its verdicts")
+    parser.add_argument("--judge_cache", type=str | None, default=None, help="By default judge, beside the replies")
     return parser.parse_args(list(argv))
 
 

@@ -30,6 +30,7 @@ from avatar.commands.evaluating import (
     exam_of,
     examine,
     output_name,
+    short_name,
 )
 from avatar.commands.messages import explain  # and every class whose short name `--model` and `--data` take
 from avatar.commands.regrade import regrade
@@ -211,8 +212,7 @@ class AvatarCLI(LightningCLI):
             return
         name = str(self.checkpoint or self.model.policy.path)
         self.model.benchmark = self.several[0].benchmark
-        short = self.checkpoint.stem if self.checkpoint else Path(name).name
-        self.model.output_stem = folder / "test" / output_name(self.several[0], short)
+        self.model.output_stem = folder / "test" / output_name(self.several[0], short_name(name, self.checkpoint))
         for data in self.several:
             if self.subcommand == "test":
                 data.exam = exam_of(data, self.config.test, folder, name, self.checkpoint)

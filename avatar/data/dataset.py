@@ -182,13 +182,15 @@ class PromptDataset:
         pending.ticket = self.decoders.submit(task)
 
     def _release(self, pending: Pending) -> None:
-        """Send the next question about the same sample, which finds its clips held."""
+        """Send what waits for the same sample: all of it where the clips are held by now, else the next."""
         ahead = self._ahead[pending.sample]
         ahead.remove(pending)
         if not ahead:
             del self._ahead[pending.sample]
-        elif ahead[0].ticket is None:
-            self._send(ahead[0])
+            return
+        for waiting in ahead if self._clips.get(pending.sample) else ahead[:1]:
+            if waiting.ticket is None:
+                self._send(waiting)
 
     def _hold(self, pending: Pending, clips: Sequence[Clip]) -> None:
         held = {**pending.held, **{clip.key: clip for clip in clips}}

@@ -13,7 +13,7 @@ from rich.table import Table
 from torchmetrics import MeanMetric
 
 from avatar.benchmarks import Benchmark, BenchmarkData, Grade, grade_answer
-from avatar.benchmarks.exam import Exam
+from avatar.benchmarks.exams.exam import Exam
 from avatar.benchmarks.figures.show import results_table
 from avatar.modules.memory import naming_what_fits
 from avatar.modules.policy import Policy

@@ -4,8 +4,8 @@ import math
 import pytest
 
 from avatar.benchmarks.av_counting import AVCounting
+from avatar.benchmarks.exams.replies import question_row
 from avatar.benchmarks.grades import Grade, Graded
-from avatar.benchmarks.replies import question_row
 from avatar.data.schema import Medium
 from avatar.errors import DataError
 

@@ -6,9 +6,9 @@ import torch
 
 from avatar.benchmarks.av_counting import AVCounting
 from avatar.benchmarks.av_counting_clues import AVCountingClues
+from avatar.benchmarks.exams.replies import question_row
 from avatar.benchmarks.files import to_record
 from avatar.benchmarks.grades import Grade, Graded
-from avatar.benchmarks.replies import question_row
 from avatar.data.schema import Medium
 from avatar.errors import ConfigError, DataError
 
@@ -41,7 +41,7 @@ def test_events_are_asked_of_the_video_and_boxes_of_frames_in_the_order_of_the_c
     assert hats.media == dogs.media
     assert [q.qtype for q in (bells, dogs, hats)] == ["clue_event", "clue_object", "clue_attribute"]
     assert hats.gold == {"category": "attribute", "clue": HATS["clue"], "answer": 2}
-    assert len(to_record(hats).messages[0]["content"]) == 6
+    assert len(to_record(hats).messages[0]["content"]) == 5
 
 
 @pytest.mark.parametrize(

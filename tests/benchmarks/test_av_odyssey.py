@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from avatar.benchmarks.av_odyssey import AVOdyssey
+from avatar.benchmarks.exams.replies import question_row
 from avatar.benchmarks.grades import Graded
-from avatar.benchmarks.replies import question_row
 from avatar.data.schema import Medium
 from avatar.errors import DataError
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from avatar.benchmarks.daily_omni import DailyOmni
-from avatar.benchmarks.replies import question_row
+from avatar.benchmarks.exams.replies import question_row
 from avatar.data.schema import Medium
 from avatar.errors import DataError
 

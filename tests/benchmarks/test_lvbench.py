@@ -3,8 +3,8 @@ from dataclasses import replace
 
 import pytest
 
+from avatar.benchmarks.exams.replies import question_row
 from avatar.benchmarks.lvbench import LVBench, first_mark
-from avatar.benchmarks.replies import question_row
 from avatar.errors import DataError
 
 QUESTION = "Who opens the gate?\n(A) A guard\n(B) The cook\n(C) Nobody\n(D) A dog"

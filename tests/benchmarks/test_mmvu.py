@@ -3,8 +3,8 @@ from dataclasses import replace
 
 import pytest
 
+from avatar.benchmarks.exams.replies import question_row
 from avatar.benchmarks.mmvu import MMVU, VERDICT
-from avatar.benchmarks.replies import question_row
 from avatar.errors import DataError
 
 ADDRESS = "https://huggingface.co/datasets/yale-nlp/MMVU/resolve/main/videos/Art/0.mp4"

@@ -3,8 +3,8 @@ from dataclasses import replace
 
 import pytest
 
+from avatar.benchmarks.exams.replies import question_row
 from avatar.benchmarks.mvbench import BOUNDED, FOLDERS, MVBench, check_option
-from avatar.benchmarks.replies import question_row
 from avatar.errors import DataError
 
 COUNT = {"video": "v_1.mp4", "question": "How many hops?", "candidates": ["1", "2", "3"], "answer": "3"}

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
+from avatar.benchmarks.exams.replies import question_row
 from avatar.benchmarks.omnibench import OmniBench
-from avatar.benchmarks.replies import question_row
 from avatar.data.schema import Medium
 from avatar.errors import DataError
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from avatar.benchmarks.replies import question_row
+from avatar.benchmarks.exams.replies import question_row
 from avatar.benchmarks.tomato import TOMATO, plain_letter
 from avatar.errors import DataError
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from avatar.benchmarks.replies import question_row
+from avatar.benchmarks.exams.replies import question_row
 from avatar.benchmarks.video_holmes import VideoHolmes, first_in_alphabet
 from avatar.errors import DataError
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from avatar.benchmarks.replies import question_row
+from avatar.benchmarks.exams.replies import question_row
 from avatar.benchmarks.video_mme import VideoMME
 from avatar.data.schema import Medium
 from avatar.errors import DataError

@@ -3,7 +3,7 @@ from itertools import pairwise
 
 import pytest
 
-from avatar.benchmarks.replies import question_row
+from avatar.benchmarks.exams.replies import question_row
 from avatar.benchmarks.video_tt import VideoTT, VideoTTOpen, find_options
 from avatar.data.schema import Medium
 from avatar.errors import DataError

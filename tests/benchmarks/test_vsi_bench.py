@@ -5,8 +5,8 @@ from shutil import copy
 import pytest
 import torch
 
+from avatar.benchmarks.exams.replies import question_row
 from avatar.benchmarks.grades import Graded
-from avatar.benchmarks.replies import question_row
 from avatar.benchmarks.vsi_bench import CHOICES, NUMBERS, VSIBench
 from avatar.data.schema import Medium
 from avatar.errors import DataError

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from avatar.benchmarks.replies import question_row
+from avatar.benchmarks.exams.replies import question_row
 from avatar.benchmarks.worldsense import WorldSense
 from avatar.data.schema import Medium
 from avatar.errors import DataError

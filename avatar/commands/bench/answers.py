@@ -20,9 +20,9 @@ from rich.console import Console
 from rich.table import Table
 
 from avatar.benchmarks.data import BenchmarkData
-from avatar.benchmarks.exam import Exam
+from avatar.benchmarks.exams.exam import Exam
+from avatar.benchmarks.exams.sheet import read_predictions
 from avatar.benchmarks.recipe import Recipe
-from avatar.benchmarks.sheet import read_predictions
 from avatar.commands.bench.bar import LateBar
 from avatar.commands.bench.quiz import FIT_STEPS, fit_policy, write_quiz
 from avatar.commands.train import quieten

@@ -12,14 +12,14 @@ from rich.console import Console
 from rich.text import Text
 
 from avatar.benchmarks.base import Benchmark
+from avatar.benchmarks.exams.judging import Judged, judge_open
+from avatar.benchmarks.exams.replies import Row, grade_row, graded_row, missing_row, outputs_of, reply_row
+from avatar.benchmarks.exams.sheet import AnswerSheet
 from avatar.benchmarks.figures.results import make_results, write_results
 from avatar.benchmarks.figures.summary import settled
 from avatar.benchmarks.grades import Graded, Scoring
-from avatar.benchmarks.judging import Judged, judge_open
 from avatar.benchmarks.question import Question
 from avatar.benchmarks.recipe import Recipe
-from avatar.benchmarks.replies import Row, grade_row, graded_row, missing_row, outputs_of, reply_row
-from avatar.benchmarks.sheet import AnswerSheet
 from avatar.chat import ChatClient
 from avatar.data.index import Entry
 from avatar.data.prepare import Swap

@@ -1,0 +1,1 @@
+"""One run through a benchmark: asking what is left, keeping the replies, having them graded and judged."""
