@@ -35,6 +35,8 @@ _SPACELESS = (
 )
 _SIGNS = "\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u064b-\u0670\u0900-\u0963\u0966-\u0dff"
 _WORD = re.compile(rf"[^\W_{_SPACELESS}]+(?:[{_SIGNS}]+[^\W_{_SPACELESS}]*)*|[{_SPACELESS}]")
+_BETWEEN = re.compile(r"[,;\n]|\band\b|&")
+_CUE = r"\b(?i:answers?|options?|choices?)(?: (?i:is|are))?:? ?"
 _WORD_IN_TEXT = re.compile(rf"\b(?:{'|'.join(_WORDS)})\b")
 
 
@@ -197,18 +199,33 @@ def _choice(payload: str, options: Sequence[str]) -> Answer:
 
 
 def _choices(payload: str, options: Sequence[str]) -> Answer:
-    """Any number of options, with commas, semicolons, "and" or line breaks between them, or letters after "answer is".
+    """Any number of options, with commas, semicolons, "and" or line breaks between them, or letters in a sentence.
 
     One piece that is no option makes the whole unparsed; an option named twice counts once.
     """
-    letters, how = ascii_uppercase[: len(options)], "strict"
-    pieces = [piece for piece in re.split(r"[,;\n]|\band\b|&", payload) if normalize(piece)]
-    found = {_choice(piece.strip(), options) for piece in pieces}
-    values = {answer.value for answer in found if answer.how == "strict"}
-    if not found or len(values) != len({answer.value for answer in found}):
-        values, how = set(_letters_named(" ".join(payload.split()), letters)), "lenient"
+    how: How = "strict"
+    whole = _choice(payload, options)  # an option may have a comma in it
+    pieces = [piece.strip() for piece in _BETWEEN.split(payload) if normalize(piece)]
+    found = {whole} if whole.how == "strict" else {_choice(piece, options) for piece in pieces}
+    values = {answer.value for answer in found}
+    if not all(answer.how == "strict" for answer in found):
+        values, how = set(_choices_in_words(" ".join(payload.split()), options)), "lenient"
     chosen = sorted(int(value) for value in values if value is not None)
-    return Answer(",".join(letters[i] for i in chosen), how) if chosen else UNPARSED  # type: ignore[arg-type]
+    return Answer(",".join(ascii_uppercase[i] for i in chosen), how) if chosen else UNPARSED
+
+
+def _choices_in_words(payload: str, options: Sequence[str]) -> set[int]:
+    """The one list of letters after "answer is" and its like, or the only letter; none if others are named too."""
+    letters, words = ascii_uppercase[: len(options)], normalize(payload)
+    one = rf"\(?\**([{letters}])\b(?!')\**\)?"
+    many = rf"{_CUE}{one}(?:(?: ?[,;&/] ?(?:and )?| and )(?:option )?{one})*"
+    alone = rf"(?<!\w)[{letters}](?!\w)"
+    lists = {frozenset(map(letters.index, re.findall(alone, m[0]))) for m in re.finditer(many, payload)}
+    others = _letters_named(payload, letters)
+    others |= {i for i, option in enumerate(options) if (t := normalize(option)) and re.search(_whole(t), words)}
+    if lists:
+        return set(*lists) if len(lists) == 1 and others.issubset(*lists) else set()
+    return others if len(others) == 1 == len(set(re.findall(alone, payload))) else set()
 
 
 def _choice_in_words(payload: str, texts: Sequence[str], letters: str) -> Answer:

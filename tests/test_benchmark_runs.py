@@ -122,7 +122,10 @@ def test_replies_of_another_recipe_or_model_are_not_taken_over(capsys):
     assert len(stamps) == 3
 
 
-@pytest.mark.parametrize("benchmark", ["omnibench", "video_holmes", "vsi_bench"])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("video_holmes", "vsi_bench")]
+
+
+@pytest.mark.parametrize("benchmark", ["omnibench", *SLOW])
 def test_after_kill_9_the_same_command_asks_only_what_is_left(benchmark):
     assert ask(benchmark, "runs/whole", "--batch_size 1") == 0
     killed = Path("runs/killed")
@@ -148,6 +151,7 @@ def test_after_kill_9_the_same_command_asks_only_what_is_left(benchmark):
     assert partial() is None
 
 
+@pytest.mark.slow
 def test_two_processes_give_what_one_gives_to_the_digit():
     one, two = (f"--batch_size 2 --trainer.accelerator cpu --trainer.devices {n}" for n in (1, 2))
     assert ask("video_holmes", "runs/one", one) == 0

@@ -17,7 +17,7 @@ from avatar.data.index import Entry
 from avatar.data.loader import PromptLoader
 from avatar.data.prepare import Swap
 from avatar.data.skipped import Failure, print_failures
-from avatar.errors import ConfigError
+from avatar.errors import ConfigError, DataError
 from avatar.models.base import fingerprint
 
 
@@ -78,6 +78,8 @@ class BenchmarkData(LightningDataModule):
         self.dataset = self.benchmark.prompts(self.root, self.recipe, self.swap)
         self.entries: list[Entry] = list(chain.from_iterable(self.dataset.indexes))
         self.keys = [entry.key for entry in self.entries]
+        if not self.keys:
+            raise DataError(f"{self.name}: there are no questions in {self.dataset.indexes[0].folder}", "no questions")
         self.positions = spread(len(self.keys), self.limit)
         if len(self.keys) < self.benchmark.num_records:
             where = self.dataset.indexes[0].folder

@@ -48,9 +48,9 @@ class FileBenchmark(Benchmark):
     def prompts(self, root: Path | None, recipe: Recipe, swap: Swap | None = None) -> PromptDataset:
         """See :meth:`Benchmark.prompts`; the folder is found by :func:`avatar.benchmarks.places.find_home`."""
         self.home = find_home(self.title, self.source, self.annotation, self.hub, self.default_root, root)
-        self._questions = {question.key: question for question in self.questions(self.home)}
-        self._records = {key: to_record(question) for key, question in self._questions.items()}
-        index = FileIndex(self.home, list(self._records.items()))
+        questions = self.questions(self.home)
+        index = FileIndex(self.home, items := [(question.key, to_record(question)) for question in questions])
+        self._questions, self._records = {question.key: question for question in questions}, dict(items)
         style = PromptStyle(recipe.system, recipe.letter_options)
         rule = replace(recipe.rule(), cut_audio=True, silent_videos=True, late_ends=True)
         return PromptDataset([index], style, rule, swap=swap, modalities=recipe.modalities)
@@ -130,13 +130,15 @@ def read_json_lines(path: Path) -> Iterator[tuple[str, Any]]:
     Raises:
         DataError: It cannot be read, or a line is no JSON; names the line.
     """
+    where = f"{path}"
     try:
         with path.open(encoding="utf-8-sig") as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
-                    yield f"{path}:{number}", json.loads(line)
+                    where = f"{path}:{number}"
+                    yield where, json.loads(line)
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: cannot be read as JSON lines ({error})", "broken annotation") from None
+        raise DataError(f"{where}: cannot be read as JSON lines ({error})", "broken annotation") from None
 
 
 def take(record: Any, name: str, kind: type | tuple[type, ...], where: str) -> Any:

@@ -52,7 +52,7 @@ class Micro(Benchmark):
 class MicroVision(Micro):
     """What is seen: color and flashes, see :mod:`avatar.data.micro_stages`."""
 
-    title = "micro-world, vision"
+    title = "micro, vision"
     source = "avatar data synth --world curriculum"
     num_records = STAGE_SPLITS["test_vision"].num_questions
     default_root = "data/curriculum/test_vision"
@@ -62,7 +62,7 @@ class MicroVision(Micro):
 class MicroAudioVisual(Micro):
     """What is heard, and what needs picture and sound: beeps, more and sum."""
 
-    title = "micro-world, audio-visual"
+    title = "micro, audio-visual"
     source = "avatar data synth --world curriculum"
     num_records = STAGE_SPLITS["test_audio_visual"].num_questions
     default_root = "data/curriculum/test_audio_visual"
@@ -72,7 +72,7 @@ class MicroAudioVisual(Micro):
 class MicroLocalise(Micro):
     """Which of two objects makes the sound, and where it is, see :mod:`avatar.data.micro_pair`."""
 
-    title = "micro-world, localise"
+    title = "micro, localise"
     source = "avatar data synth --world curriculum"
     num_records = STAGE_SPLITS["test_localise"].num_questions
     default_root = "data/curriculum/test_localise"

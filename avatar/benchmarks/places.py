@@ -27,14 +27,15 @@ def find_home(
     Raises:
         DataError: It is in none of these; says where was looked.
     """
-    folder = root or Path(default_root)
-    places = [folder, folder / Path(default_root).name, *snapshots(root or Path(HF_HUB_CACHE), hub)]
+    folder, cache = root or Path(default_root), root or Path(HF_HUB_CACHE)
+    places = [folder, folder / Path(default_root).name, *snapshots(cache, hub)]
     for place in places:
         if any(next(place.glob(pattern), None) is not None for pattern in annotation):
             return place
+    in_cache = f", nor as {hub} in the hub cache {cache}" if hub else ""
     raise DataError(
-        f"{title}: no {' or '.join(annotation)} in {folder}, nor in {places[1]}. It comes from {source}; put it there "
-        "as it was downloaded, or give its folder with --benchmark_root",
+        f"{title}: no {' or '.join(annotation)} in {folder}, nor in {places[1]}{in_cache}. It comes from {source}; put "
+        "it there as it was downloaded, or give its folder with --benchmark_root",
         "missing annotation",
     )
 

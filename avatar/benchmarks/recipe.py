@@ -55,12 +55,16 @@ class Recipe:
     letter_options: bool = True
 
     def __post_init__(self) -> None:
-        for name, known in (("modalities", MODALITIES), ("wording", tuple(SYSTEMS))):
-            if getattr(self, name) not in known:
-                raise ConfigError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+        if self.modalities not in MODALITIES:
+            raise ConfigError(f"modalities must be one of {', '.join(MODALITIES)}, got {self.modalities!r}")
+        if self.wording not in SYSTEMS:
+            raise ConfigError(f"recipe.wording must be one of {', '.join(SYSTEMS)}, got {self.wording!r}")
         if self.max_new_tokens is not None and self.max_new_tokens < 1:
             raise ConfigError(f"recipe.max_new_tokens must be at least 1, got {self.max_new_tokens}")
-        self.rule()
+        try:
+            self.rule()
+        except ConfigError as error:
+            raise ConfigError(f"recipe.{str(error).removeprefix('data.')}") from None
 
     @property
     def system(self) -> str | None:

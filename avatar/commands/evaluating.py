@@ -73,7 +73,7 @@ def recipe_of(name: str, chosen: Namespace) -> Recipe:
 
 
 def benchmark_names(asked: str, root: str | None) -> list[str]:
-    """The benchmarks that ``--benchmark`` means: names with commas, or ``all`` whose files are there.
+    """The benchmarks that ``--benchmark`` means, each once: names with commas, or ``all`` whose files are there.
 
     Raises:
         UnknownNameError: There is none of a name.
@@ -82,7 +82,7 @@ def benchmark_names(asked: str, root: str | None) -> list[str]:
     if asked != EVERY:
         names = [name.strip() for name in asked.split(",")]
         classes = [find_benchmark(name) for name in names]
-        return [next(key for key in BENCHMARKS if BENCHMARKS[key] is cls) for cls in classes]
+        return [next(key for key in BENCHMARKS if BENCHMARKS[key] is cls) for cls in dict.fromkeys(classes)]
     present = [name for name in every_benchmark() if _is_there(name, root)]
     if not present:
         where = root or "data/benchmarks"

@@ -88,12 +88,12 @@ def read_row(line: bytes) -> Row:
             raise DataError(f"field {name!r} is missing; the row has {', '.join(map(repr, row)) or 'no fields'}")
         if not isinstance(value, kinds) or isinstance(value, bool):
             raise DataError(f"field {name!r} must be a text{' or a whole number' * (name == 'id')}, got {value!r:.80}")
-    _check_groups(row.get("groups"))
+    check_groups(row.get("groups"))
     return row
 
 
 def with_gold(question: Question) -> Question:
-    """The question with a gold answer of the right type: a number counts as text where a text is wanted.
+    """The question with a gold answer of the right type: a number counts as the text that it is written as.
 
     Clues are of their own kind, which their rule checks.
 
@@ -105,7 +105,7 @@ def with_gold(question: Question) -> Question:
         return question
     if isinstance(gold, bool) or not isinstance(gold, (int, float)) or kind in ("choice", "choices"):
         raise DataError(f"field 'gold' must be a text, for a question of type {kind!r}, got {gold!r:.80}")
-    return question if kind == "number" else replace(question, gold=str(gold))
+    return replace(question, gold=str(gold))
 
 
 def earned(row: Mapping[str, Any], graded: Graded) -> Row:
@@ -125,7 +125,8 @@ def _no_number(name: str) -> None:
     raise ValueError(f"{name} is no number")
 
 
-def _check_groups(groups: Any) -> None:
+def check_groups(groups: Any) -> None:
+    """Raise :class:`DataError` where they are no object of labels or lists of labels."""
     if groups is None:
         return
     labels = list(groups.values()) if isinstance(groups, dict) else [None]

@@ -9,14 +9,15 @@ from typing import Any
 from jsonargparse import ArgumentParser
 from rich.console import Console
 
-from avatar.benchmarks import BENCHMARKS, find_benchmark
+from avatar.benchmarks import BENCHMARKS, Benchmark, find_benchmark
 from avatar.benchmarks.exams.exam import grade_all, results_stem
-from avatar.benchmarks.exams.sheet import read_predictions
+from avatar.benchmarks.exams.sheet import Row, read_predictions
 from avatar.benchmarks.figures.results import read_results, write_results
 from avatar.benchmarks.figures.show import results_table
 from avatar.benchmarks.grades import SCORINGS
 from avatar.chat import ChatClient
-from avatar.errors import ConfigError, DataError
+from avatar.commands.grade import check_groups, with_gold
+from avatar.errors import AvatarError, ConfigError, DataError
 from avatar.registry import did_you_mean
 
 FACTS = ("model", "recipe", "stamp", "swap", "limit", "num_skipped")
@@ -45,6 +46,7 @@ def regrade(predictions: str, argv: Sequence[str]) -> int:
     name, facts = _known(stem, chosen.benchmark)
     benchmark = BENCHMARKS[name]()
     benchmark.check_scoring(chosen.scoring)
+    rows = [_fitting(row, benchmark, path) for row in rows]
     cache = chosen.judge_cache or str(stem.parent / "judge")
     judge = judge_client(chosen.judge_endpoint, chosen.judge_model, cache)
     check_judge(judge)
@@ -95,6 +97,18 @@ def _parse(argv: Sequence[str]) -> Any:
     parser.add_argument("--judge_model", type=str | None, default=None, help="As its server names it")
     parser.add_argument("--judge_cache", type=str | None, default=None, help="By default judge, beside the replies")
     return parser.parse_args(list(argv))
+
+
+def _fitting(row: Row, benchmark: Benchmark, path: Path) -> Row:
+    """The row with its gold answer as the benchmark's rules take it."""
+    try:
+        check_groups(row.get("groups"))
+        question = with_gold(benchmark.question_of_row(row))
+        for scoring in benchmark.scorings:
+            benchmark.grade(row["output"] or "", question, scoring)
+    except (AvatarError, ValueError, AttributeError) as error:  # the last where clues come to a rule of letters
+        raise DataError(f"{path}: row {row['id']!r} cannot be one of {benchmark.title}: {error}") from error
+    return {**row, "gold": question.gold}
 
 
 def _known(stem: Path, given: str | None) -> tuple[str, dict[str, Any]]:

@@ -96,8 +96,9 @@ class AnswerSheet:
         found: dict[str, Row] = {}
         for path in (self.finished, *self.partial()):
             for row in _whole_lines(path):
-                if row.get("stamp") == self.stamp and row.get("asked") == asked.get(row.get("id", ""), ""):
-                    found.setdefault(row["id"], row)
+                key, made = row.get("id"), (row.get("stamp"), row.get("asked"))
+                if isinstance(key, str) and key in asked and made == (self.stamp, asked[key]):
+                    found.setdefault(key, row)
         return found
 
     def add(self, rows: Sequence[Row]) -> None:
@@ -161,7 +162,7 @@ def _whole_lines(path: Path) -> Iterator[Row]:
         for line in file:
             try:
                 row = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             if isinstance(row, dict):
                 yield row
@@ -171,18 +172,25 @@ def read_predictions(path: Path) -> list[Row]:
     """The rows of ``STEM.predictions.jsonl``.
 
     Raises:
-        DataError: It cannot be read, or a line is no row with an ``id`` and an ``output``.
+        DataError: It cannot be read, a line is no row with an ``id`` and an ``output``, or an id comes twice.
     """
-    rows: list[Row] = []
+    rows: dict[str, Row] = {}
+    where = f"{path}"
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             for number, line in enumerate(file, 1):
-                if not line.strip():
-                    continue
-                row = json.loads(line)
-                if not isinstance(row, dict) or "id" not in row or not isinstance(row.get("output"), (str, type(None))):
-                    raise DataError(f"{path}:{number}: no row of predictions: it needs an 'id' and an 'output'")
-                rows.append(row)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: no file of predictions ({error})") from None
-    return rows
+                if line.strip():
+                    where = f"{path}:{number}"
+                    row = _checked(json.loads(line), where)
+                    if rows.setdefault(str(row["id"]), row) is not row:
+                        raise DataError(f"{where}: a second reply to {row['id']!r}; leave one of the two")
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{where}: no file of predictions ({error})") from None
+    return list(rows.values())
+
+
+def _checked(row: Any, where: str) -> Row:
+    wanted = isinstance(row, dict) and isinstance(row.get("id"), (str, int)) and "output" in row
+    if not wanted or not isinstance(row["output"], (str, type(None))):
+        raise DataError(f"{where}: no row of predictions: it needs an 'id' and an 'output'")
+    return dict(row)

@@ -30,7 +30,7 @@ def grade_answer(output: str, problem_type: str, gold: object, options: Sequence
 
 def gold_letter(gold: str, options: Sequence[str]) -> str:
     """The letter of a gold answer that names its option by letter or by text."""
-    return "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[int(gold_answer(gold, "choice", options))]
+    return ascii_uppercase[int(gold_answer(gold, "choice", options))]
 
 
 def _with_text(gold: str, options: Sequence[str]) -> str:
