@@ -99,10 +99,12 @@ def parse_answer(text: str, problem_type: str, options: Sequence[str] = ()) -> A
         options: Option texts without letters; needed for ``choice`` and ``choices``.
 
     Raises:
-        ValueError: ``problem_type`` is none of these, or a choice has no options.
+        ValueError: ``problem_type`` is none of these, a choice has no options, or ``choices`` more than 26.
     """
     if problem_type in ("choice", "choices") and not options:
         raise ValueError(f"a question of type {problem_type!r} needs its options")
+    if problem_type == "choices" and len(options) > len(ascii_uppercase):
+        raise ValueError(f"a question of type 'choices' has at most 26 options, got {len(options)}")
     readers = {
         "choice": lambda p: _choice(p, options),
         "number": _number,
@@ -203,15 +205,22 @@ def _choices(payload: str, options: Sequence[str]) -> Answer:
 
     One piece that is no option makes the whole unparsed; an option named twice counts once.
     """
-    how: How = "strict"
     whole = _choice(payload, options)  # an option may have a comma in it
-    pieces = [piece.strip() for piece in _BETWEEN.split(payload) if normalize(piece)]
-    found = {whole} if whole.how == "strict" else {_choice(piece, options) for piece in pieces}
-    values = {answer.value for answer in found}
-    if not all(answer.how == "strict" for answer in found):
-        values, how = set(_choices_in_words(" ".join(payload.split()), options)), "lenient"
-    chosen = sorted(int(value) for value in values if value is not None)
-    return Answer(",".join(ascii_uppercase[i] for i in chosen), how) if chosen else UNPARSED
+    strict = {whole.value} if whole.how == "strict" else _choices_between(payload, options)
+    chosen = strict or _choices_in_words(" ".join(payload.split()), options)
+    letters = ",".join(ascii_uppercase[int(value)] for value in sorted(chosen))
+    return Answer(letters, "strict" if strict else "lenient") if chosen else UNPARSED
+
+
+def _choices_between(payload: str, options: Sequence[str]) -> set[int]:
+    """The options that commas and the like part; none if one of the pieces is no option."""
+    found = set()
+    for piece in dict.fromkeys(piece.strip() for piece in _BETWEEN.split(payload) if normalize(piece)):
+        answer = _choice(piece, options)
+        if answer.how != "strict":
+            return set()
+        found.add(answer.value)
+    return found
 
 
 def _choices_in_words(payload: str, options: Sequence[str]) -> set[int]:

@@ -283,6 +283,108 @@ def test_every_option_is_read_back_from_its_letter_its_text_or_both(options, dat
         assert choice(f"<answer>{payload}</answer>", options) == Answer(index, "strict")
 
 
+# --- choices: several at a time ---------------------------------------------------------------------------------------
+
+
+MOODS = ("happy", "sad", "angry, loud", "salt and pepper", "calm")
+
+
+def choices(text, options=MOODS):
+    return parse_answer(text, "choices", options)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("A,B,E", "A, B and E", "A; B; E", "A\nB\nE", "A & B & E", "a,b,e", "(A), (B), (E)", "A., B., E.", "E, A, B"),
+        *("A, B, and E", "A, B, E.", "happy, sad, calm", "Calm and Happy and SAD", "A. happy\nB. sad\nE. calm"),
+        *("A, sad, (E)", "A,A,B,E,happy", ",A,,B,E,"),
+    ],
+)
+def test_a_list_of_options_is_read_in_any_order_and_each_counts_once(text):
+    assert choices(f"<answer>{text}</answer>") == Answer("A,B,E", "strict")
+    assert choices(text) == Answer("A,B,E", "strict")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("angry, loud", "C"), ("Salt and pepper.", "D"), ("D. salt and pepper", "D")]
+)
+def test_an_option_with_a_comma_in_it_is_read_where_it_stands_alone(text, value):
+    assert choices(f"<answer>{text}</answer>") == Answer(value, "strict")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("The answer is B.", "B"),
+        ("The answers are A and E.", "A,E"),
+        ("So the answer is A, B, and E", "A,B,E"),  # the last is not lost
+        ("answer: A, B & E, I think", "A,B,E"),
+        ("The answer is (A), (B)", "A,B"),
+        ("The answer is **A**, **E**!", "A,E"),
+        ("Options A/E", "A,E"),
+        ("The answer is option A and option B", "A,B"),
+        ("The answer is A and B, so: answer A, B", "A,B"),
+        ("The answer is B: sad", "B"),
+        ("I would say (B)", "B"),
+        ("The answer is A and a cry", "A"),
+    ],
+)
+def test_letters_listed_in_a_sentence_are_read(text, value):
+    assert choices(text) == Answer(value, "lenient")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "none", "A, Z", "A, B, maybe", "ABE", "A B E", "sad?!, cheerful", "nobody is sad", "1, 2"),
+        *("answer is A or B", "A or B", "(A) is wrong, the answer is B", "**A**, **B**", "The answer is not B"),
+        "The answer is A. happy, B. sad",  # of which only A stands in the list
+        "The answer is A, sad",
+        "The answer is A, but it may be that the answer is B",
+        "<answer>A</answer> <answer>A,B</answer>",
+    ],
+)
+def test_what_is_no_plain_list_is_unparsed_and_no_part_of_it_is_taken(text):
+    assert choices(text) == UNPARSED
+
+
+chosen_letters = st.lists(st.sampled_from("ABCDE"), min_size=1)
+
+
+@given(chosen=chosen_letters, mark=st.sampled_from([",", ", ", ";", " and ", "\n", " & "]), data=st.data())
+@quick
+def test_the_order_and_the_marks_between_play_no_part(chosen, mark, data):
+    again = data.draw(st.permutations(chosen))
+    assert choices(mark.join(chosen)) == choices(",".join(again)) == Answer(",".join(sorted(set(chosen))), "strict")
+
+
+@given(messy_text, st.lists(st.text(max_size=5), min_size=1, max_size=26))
+@quick
+def test_any_text_gives_sorted_letters_of_options_or_is_unparsed(text, options):
+    answer = choices(text, options)
+    if answer != UNPARSED:
+        found = answer.value.split(",")
+        assert found == sorted(set(found))
+        assert found[-1] <= chr(ord("A") + len(options) - 1)
+
+
+@given(messy_text)
+@quick
+def test_what_is_one_option_is_one_of_several_too(text):
+    one = choice(text)
+    if one.how == "strict":
+        assert choices(text, COLOURS) == Answer("ABCD"[one.value], "strict")
+
+
+def test_several_choices_need_options_and_letters_for_them():
+    with pytest.raises(ValueError, match="'choices' needs its options"):
+        parse_answer("A", "choices")
+    assert choices("x25, x0", [f"x{i}" for i in range(26)]) == Answer("A,Z", "strict")
+    with pytest.raises(ValueError, match="at most 26 options, got 27"):
+        choices("x26", [f"x{i}" for i in range(27)])  # which no letter names
+
+
 # --- numbers --------------------------------------------------------------------------------------------------------
 
 
@@ -426,6 +528,8 @@ def test_an_unknown_problem_type_is_refused_and_the_known_ones_are_listed():
         (".5", "number", 0.5),
         ("two", "number", 2.0),
         ("Left: cyclist", "exact", "left: cyclist"),
+        ("D, a", "choices", "A,D"),
+        ("blue", "choices", "C"),
     ],
 )
 def test_a_gold_answer_is_read_into_the_form_of_a_parsed_one(answer, problem_type, value):
@@ -439,6 +543,8 @@ def test_a_gold_answer_is_read_into_the_form_of_a_parsed_one(answer, problem_typ
         ("B. red", "choice"),
         ("the green one", "choice"),
         ("", "exact"),
+        ("A or B", "choices"),
+        ("the answers are A, B", "choices"),
         ("3 people", "number"),
         ("1,5", "number"),
         ("1e400", "number"),
@@ -498,7 +604,7 @@ def test_options_and_texts_are_the_same_only_if_equal():
 
 def seconds_to_read(text):
     start = time.process_time()
-    for problem_type in ("choice", "number", "exact", "ocr", "free", "location"):
+    for problem_type in ("choice", "choices", "number", "exact", "ocr", "free", "location"):
         parse_answer(text, problem_type, COLOURS)
     return time.process_time() - start
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -204,28 +205,31 @@ def test_runs_into_different_files_do_not_shut_each_other_out(tmp_path):
 # -- the disk ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
+@contextmanager
 def small_files():
-    """No file may grow beyond 1,000 bytes: what a full disk answers, answered by the kernel."""
+    """No file may grow beyond 1,000 bytes: what a full disk answers, answered by the kernel. Pytest's own may."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_batch_that_finds_no_room_leaves_those_before_it_and_no_part_of_itself(tmp_path, small_files):
+def test_a_batch_that_finds_no_room_leaves_those_before_it_and_no_part_of_itself(tmp_path):
     sheet = AnswerSheet(tmp_path / "run", "stamp")
     sheet.add([{"id": "0", "asked": "a", "output": "x" * 500}])
     before = sheet.mine.read_bytes()
-    with pytest.raises(AvatarError, match=r"run\.partial-0\.jsonl cannot be written \(File too large\)"):
+    full = pytest.raises(AvatarError, match=r"run\.partial-0\.jsonl cannot be written \(File too large\)")
+    with full, small_files():
         sheet.add([{"id": "1", "asked": "a", "output": "x" * 500}])
     assert sheet.mine.read_bytes() == before
     assert list(sheet.answered({"0": "a", "1": "a"})) == ["0"]
 
 
-def test_a_file_that_finds_no_room_leaves_the_old_one_and_nothing_else(tmp_path, small_files):
+def test_a_file_that_finds_no_room_leaves_the_old_one_and_nothing_else(tmp_path):
     write_whole(tmp_path / "a.json", "old")
-    with pytest.raises(AvatarError, match=r"a\.json cannot be written"):
+    with pytest.raises(AvatarError, match=r"a\.json cannot be written"), small_files():
         write_whole(tmp_path / "a.json", "x" * 2000)
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
     assert (tmp_path / "a.json").read_text() == "old"

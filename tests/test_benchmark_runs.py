@@ -270,6 +270,7 @@ def test_all_asks_those_that_are_there_and_one_that_fails_stops_no_other(tmp_pat
     table = capsys.readouterr().out
     assert "OmniBench" in table
     assert "Video-Holmes" in table
+    assert "| OmniBench |" in Path("runs/all/test/overview.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -18,17 +18,17 @@ from rich.markup import escape
 from avatar.benchmarks import BENCHMARKS, find_benchmark
 from avatar.benchmarks.data import BenchmarkData
 from avatar.benchmarks.exams.exam import Exam
-from avatar.benchmarks.figures.show import overview_table
+from avatar.benchmarks.figures.show import overview_markdown, overview_table
 from avatar.benchmarks.files import FileBenchmark
 from avatar.benchmarks.grades import SCORINGS
 from avatar.benchmarks.places import find_home
 from avatar.benchmarks.recipe import Recipe
+from avatar.benchmarks.writing import write_whole
 from avatar.commands.regrade import check_judge, judge_client
 from avatar.errors import AvatarError, DataError
 from avatar.modules import EvaluationModule
 
 EVERY = "all"
-_HINTS = {f.name: f.type for f in fields(Recipe)}
 
 
 def add_options(parser: LightningArgumentParser, test: bool) -> None:
@@ -98,6 +98,11 @@ def every_benchmark() -> list[str]:
     return [name for name in BENCHMARKS if BENCHMARKS[name].published]
 
 
+def absent_benchmarks(asked: str, present: Sequence[str]) -> list[str]:
+    """Those that ``all`` means and that are not there; none where names were given."""
+    return [name for name in every_benchmark() if name not in present] if asked == EVERY else []
+
+
 def _is_there(name: str, root: str | None) -> bool:
     cls = BENCHMARKS[name]
     if not issubclass(cls, FileBenchmark):
@@ -163,9 +168,20 @@ def check_scoring(names: Sequence[str], scoring: str) -> None:
 
 
 def examine(
-    trainer: Trainer, model: EvaluationModule, several: Sequence[BenchmarkData], how: Mapping[str, Any]
+    trainer: Trainer,
+    model: EvaluationModule,
+    several: Sequence[BenchmarkData],
+    how: Mapping[str, Any],
+    absent: Sequence[str] = (),
 ) -> None:
-    """Ask each benchmark; a table of all if there are several.
+    """Ask each benchmark; a table of all, on the screen and as ``overview.md``, if there are several.
+
+    Args:
+        trainer: Runs the test loop.
+        model: Who is asked.
+        several: The benchmarks.
+        how: What else the test loop takes.
+        absent: Further lines of the table: benchmarks whose files are not there.
 
     Raises:
         AvatarError: One could not be asked; of several the others have been asked then.
@@ -190,7 +206,8 @@ def examine(
         finally:
             data.exam.close()
     if len(several) > 1 and trainer.is_global_zero:
-        absent = sorted(set(every_benchmark()) - {data.name for data in several})
-        Console().print(overview_table(done, [*failed, *absent]))
+        Console().print(overview_table(done, absent))
+        if stem := several[0].exam.stem:
+            write_whole(stem.parent / "overview.md", overview_markdown(done, absent))
     if failed:
         raise AvatarError(f"{len(failed)} of {len(several)} benchmarks could not be asked: {', '.join(failed)}")

@@ -23,6 +23,7 @@ from avatar.benchmarks import BenchmarkData
 from avatar.commands.argv import find_option, has_config, set_option
 from avatar.commands.checkpoints import NAMED_CHECKPOINTS, named_checkpoint, point_at_model, resolve_checkpoint
 from avatar.commands.evaluating import (
+    absent_benchmarks,
     add_options,
     benchmark_data,
     benchmark_names,
@@ -220,7 +221,8 @@ class AvatarCLI(LightningCLI):
     def test(self, model: EvaluationModule, datamodule: LightningDataModule, **kwargs: Any) -> None:
         """Each benchmark in turn, or the test data of a config; what cannot be asked stops the others not."""
         if self.several:
-            examine(self.trainer, model, self.several, kwargs)
+            absent = absent_benchmarks(self.config.test.benchmark, self.benchmarks)
+            examine(self.trainer, model, self.several, kwargs, absent)
         else:
             self.trainer.test(model, datamodule=datamodule, **kwargs)
 

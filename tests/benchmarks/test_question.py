@@ -33,7 +33,7 @@ def test_letters_put_before_options_come_off_again(form, texts):
         ("A", "B"),
         ("Anna: hello", "Ben: hi"),
         (),
-        tuple(f"{letter}. x" for letter in ascii_uppercase) + ("[. x",),  # more than there are letters
+        (*(f"{letter}. x" for letter in ascii_uppercase), "[. x"),  # more than there are letters
     ],
 )
 def test_options_that_are_not_lettered_throughout_and_in_order_stay_as_they_are(options):

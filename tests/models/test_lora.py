@@ -6,6 +6,7 @@ from tests_plain import plain_logprobs
 
 from avatar.errors import ConfigError
 from avatar.models import LoRA, load_adapter
+from avatar.models.base import fingerprint
 from avatar.types import Sampling
 
 CACHE_MB = 64
@@ -106,6 +107,23 @@ def test_the_fingerprints_are_those_of_the_weights_without_lora(load):
     with torch.no_grad():
         adapter.model.model.language_model.layers[0].mlp.up_proj.base_layer.weight[0, 0] += 1e-3
     assert adapter.fingerprint() != plain.fingerprint()
+
+
+@pytest.mark.parametrize("targets", [LoRA().targets, TOWERS])
+def test_with_lora_counted_in_a_fingerprint_tells_models_apart_by_what_lora_learnt(load, targets):
+    plain, adapter, same = load(), load(LoRA(targets=targets)), load(LoRA(targets=targets))
+    at_start = fingerprint([adapter], lora=True)
+    assert at_start == fingerprint([same], lora=True)
+    assert at_start != fingerprint([plain], lora=True)
+    move(adapter)
+    learnt = fingerprint([adapter], lora=True)
+    assert learnt != at_start
+    assert fingerprint([adapter]) == fingerprint([plain]) == fingerprint([plain], lora=True)
+    move(same, seed=2)
+    assert fingerprint([same], lora=True) not in (at_start, learnt)
+    with torch.no_grad():  # the weights below count too
+        next(p for name, p in adapter.named_parameters() if "lora_" not in name).flatten()[0] += 1
+    assert fingerprint([adapter], lora=True) != learnt
 
 
 @pytest.mark.parametrize("targets", [LoRA().targets, TOWERS, "all-linear"])

@@ -247,6 +247,41 @@ def test_a_location_is_right_if_all_places_are():
     assert [accuracy(t, WHERE.answer, "location") for t in right + wrong] == [1.0, 1.0, 0.0, 0.0, 0.0, 0.0]
 
 
+@pytest.mark.parametrize(
+    ("said", "gold", "score"),
+    [
+        ("B,C", "B,C", 1.0),
+        ("C and B", "B, C", 1.0),
+        ("green, blue", "B,C", 1.0),
+        ("B", "B,C", 2 / 3),  # one in common, of one and of two: 2 * 1 / (1 + 2)
+        ("A,B,C,D", "B,C", 2 / 3),  # 2 * 2 / (4 + 2)
+        ("A,B", "B,C,D", 2 / 5),  # 2 * 1 / (2 + 3)
+        ("A", "B,C", 0.0),
+        ("B, B, B", "B", 1.0),  # named twice, counted once
+        ("A,E", "A", 0.0),  # E is no option: unparsed
+        ("", "A", 0.0),
+    ],
+)
+def test_several_options_get_the_f1_of_the_two_sets(said, gold, score):
+    colours = ("red", "green", "blue", "pink")
+    assert accuracy(f"<answer>{said}</answer>", gold, "choices", colours) == pytest.approx(score)
+    if said and score:  # it is the same from both sides
+        assert accuracy(gold, said, "choices", colours) == pytest.approx(score)
+
+
+sets_of_letters = st.sets(st.sampled_from("ABCDE"), min_size=1)
+
+
+@given(said=sets_of_letters, gold=sets_of_letters)
+@settings(max_examples=100, deadline=None)
+def test_several_options_are_all_right_only_if_they_are_the_same_set(said, gold):
+    score = accuracy(",".join(sorted(said, reverse=True)), ",".join(gold), "choices", tuple("vwxyz"))
+    assert (score == 1) == (said == gold)
+    assert (score == 0) == (not said & gold)
+    precision, recall = len(said & gold) / len(said), len(said & gold) / len(gold)
+    assert score == pytest.approx(2 * precision * recall / (precision + recall) if score else 0)
+
+
 def test_all_types_are_scored_in_one_ragged_batch():
     prompts = [SIGN, TOLD, WHERE, number_prompt("10"), COLOUR]
     rows = [("Mind gap", 0), ("a dog barks", 1), ("Center: x", 2), ("8", 3), ("B", 4), ("8", 3), ("", 1)]
@@ -257,10 +292,11 @@ def test_all_types_are_scored_in_one_ragged_batch():
     assert Accuracy()(prompts, completions, group).rewards[3] == 0.0  # 8 is not within a thousandth of 10
 
 
-@pytest.mark.parametrize("problem_type", ["number", "choice", "exact", "ocr", "free", "location"])
+@pytest.mark.parametrize("problem_type", ["number", "choice", "choices", "exact", "ocr", "free", "location"])
 @pytest.mark.parametrize("unit", ["a ", "dog ", "<answer>", "\u7b2c", "\u0301", "Left: dog | ", "1,"])
 def test_a_megabyte_of_anything_is_scored_in_no_time(problem_type, unit):
-    gold = {"number": "3", "choice": "B", "location": "Left: dog"}.get(problem_type, "a dog barks " * 30)
+    short = {"number": "3", "choice": "B", "choices": "B", "location": "Left: dog"}
+    gold = short.get(problem_type, "a dog barks " * 30)
     big, start = unit * (10**6 // len(unit.encode())), time.process_time()
     assert accuracy(big, gold, problem_type, ("a", "b")) < 0.1
     assert time.process_time() - start < 20  # it takes half a second; a table in Python takes minutes

@@ -97,8 +97,6 @@ class Exam:
         self.sheet = AnswerSheet(self.stem, made_with, rank) if self.stem else None
         if refusal := agree(self._claim() if rank == 0 else None):
             raise ConfigError(refusal)
-        if self.sheet and self.restart and rank == 0:
-            self.sheet.forget()
         self.before = agree(self.sheet.answered(self.asked) if self.sheet and rank == 0 else {})
         if self.before and rank == 0:
             left = len(self.asked) - len(self.before)
@@ -106,10 +104,12 @@ class Exam:
             Console(stderr=True).print(Text(f"{note} (--restart true asks all)"), soft_wrap=True)
 
     def _claim(self) -> str | None:
-        """Lock the sheet; why that cannot be done, if it cannot."""
+        """Lock the sheet, and empty it for a restart; why that cannot be done, if it cannot."""
         try:
             if self.sheet:
                 self.sheet.lock()
+                if self.restart:
+                    self.sheet.forget()
         except AvatarError as error:
             return str(error)
         return None

@@ -17,15 +17,14 @@ def grade_answer(output: str, problem_type: str, gold: object, options: Sequence
     ``choices``, whose F1 it is.
     """
     answer = parse_answer(output, problem_type, options)
-    named = _with_text(str(gold), options) if problem_type == "choice" else str(gold)
-    score = accuracy(output, named, problem_type, options)
+    if problem_type == "choice":
+        right = answer.value == _gold_index(str(gold), options)
+        return Grade(float(right), "" if answer.value is None else options[int(answer.value)], answer.how)
     if answer.value is None:
         shown = ""
-    elif problem_type == "choice":
-        shown = options[int(answer.value)]
     else:
-        shown = f"{answer.value:g}" if isinstance(answer.value, float) else str(answer.value)
-    return Grade(score, shown, answer.how)
+        shown = f"{answer.value:.12g}" if isinstance(answer.value, float) else str(answer.value)
+    return Grade(accuracy(output, str(gold), problem_type, options), shown, answer.how)
 
 
 def gold_letter(gold: str, options: Sequence[str]) -> str:
@@ -33,7 +32,7 @@ def gold_letter(gold: str, options: Sequence[str]) -> str:
     return ascii_uppercase[int(gold_answer(gold, "choice", options))]
 
 
-def _with_text(gold: str, options: Sequence[str]) -> str:
-    """``A. dog`` for the letter of an option: alone it could name two where options are letters themselves."""
+def _gold_index(gold: str, options: Sequence[str]) -> int:
+    """A letter is the option of that letter, though options may be letters themselves, or tags."""
     index = ascii_uppercase.find(gold) if len(gold) == 1 else -1
-    return f"{gold}. {options[index]}" if 0 <= index < len(options) else gold
+    return index if 0 <= index < len(options) else int(gold_answer(gold, "choice", options))
