@@ -206,27 +206,28 @@ def _choices(payload: str, options: Sequence[str]) -> Answer:
     One piece that is no option makes the whole unparsed; an option named twice counts once.
     """
     whole = _choice(payload, options)  # an option may have a comma in it
-    strict = {whole.value} if whole.how == "strict" else _choices_between(payload, options)
-    chosen = strict or _choices_in_words(" ".join(payload.split()), options)
-    letters = ",".join(ascii_uppercase[int(value)] for value in sorted(chosen))
-    return Answer(letters, "strict" if strict else "lenient") if chosen else UNPARSED
+    strict = {whole} if whole.how == "strict" else _choices_between(payload, options)
+    found = {int(answer.value) for answer in strict if answer.value is not None}
+    chosen = sorted(found or _choices_in_words(" ".join(payload.split()), options))
+    letters = ",".join(ascii_uppercase[i] for i in chosen)
+    return Answer(letters, "strict" if found else "lenient") if chosen else UNPARSED
 
 
-def _choices_between(payload: str, options: Sequence[str]) -> set[int]:
+def _choices_between(payload: str, options: Sequence[str]) -> set[Answer]:
     """The options that commas and the like part; none if one of the pieces is no option."""
-    found = set()
+    found: set[Answer] = set()
     for piece in dict.fromkeys(piece.strip() for piece in _BETWEEN.split(payload) if normalize(piece)):
         answer = _choice(piece, options)
         if answer.how != "strict":
             return set()
-        found.add(answer.value)
+        found.add(answer)
     return found
 
 
 def _choices_in_words(payload: str, options: Sequence[str]) -> set[int]:
     """The one list of letters after "answer is" and its like, or the only letter; none if others are named too."""
     letters, words = ascii_uppercase[: len(options)], normalize(payload)
-    one = rf"\(?\**([{letters}])\b(?!')\**\)?"
+    one = rf"\(?\**{_letter(letters)}\**\)?"
     many = rf"{_CUE}{one}(?:(?: ?[,;&/] ?(?:and )?| and )(?:option )?{one})*"
     alone = rf"(?<!\w)[{letters}](?!\w)"
     lists = {frozenset(map(letters.index, re.findall(alone, m[0]))) for m in re.finditer(many, payload)}
@@ -247,8 +248,7 @@ def _choice_in_words(payload: str, texts: Sequence[str], letters: str) -> Answer
 
 def _letters_named(payload: str, letters: str) -> set[int]:
     """Options named by letter: after "answer is" and its like, in brackets, in bold, or at the start as ``B.``."""
-    # The article and the pronoun: A or I before a word in small letters, unless that word goes on about the choice.
-    letter = rf"([{letters}])\b(?!')(?!(?<=[AI]) (?!(?:because|since|as|or|and|but)\b)[a-z])"
+    letter = _letter(letters)
     cue = rf"\b(?i:answer|option|choice)(?: (?i:is))?:? ?\**\(?\b{letter}"
     cue += rf"(?: ?(?:/|,|or|and) ?(?:option )?\b{letter})*"
     found = {x for m in re.finditer(cue, payload) for x in re.findall(rf"\b[{letters}]\b", m[0])}
@@ -256,6 +256,14 @@ def _letters_named(payload: str, letters: str) -> set[int]:
     if start := re.match(rf"([{letters}])[.:)](?: |$)", payload):
         found |= {start[1], *re.findall(rf"(?<!\w){letter}", payload)}
     return {letters.index(x) for x in found}
+
+
+def _letter(letters: str) -> str:
+    """A pattern for one of ``letters``, but not for the article A and the pronoun I.
+
+    These stand before a word in small letters, unless that word goes on about the choice.
+    """
+    return rf"([{letters}])\b(?!')(?!(?<=[AI]) (?!(?:because|since|as|or|and|but)\b)[a-z])"
 
 
 def _whole(text: str) -> str:

@@ -341,6 +341,7 @@ def test_letters_listed_in_a_sentence_are_read(text, value):
         *("answer is A or B", "A or B", "(A) is wrong, the answer is B", "**A**, **B**", "The answer is not B"),
         "The answer is A. happy, B. sad",  # of which only A stands in the list
         "The answer is A, sad",
+        "The answer is A smile",
         "The answer is A, but it may be that the answer is B",
         "<answer>A</answer> <answer>A,B</answer>",
     ],

@@ -118,7 +118,11 @@ def test_a_judge_decides_about_saved_replies(here):
         ([row("a", gold="C")], "--benchmark tomato", "row 'a' cannot be one of TOMATO: gold answer 'C'"),
         ([row("a", gold=2)], "--benchmark tomato", "row 'a' cannot be one of TOMATO"),
         ([row("a", gold=[1, 2], problem_type="clue")], "--benchmark omnibench", "row 'a' cannot be one of OmniBench"),
-        ([row("a", gold=[1, 2], problem_type="clue")], "--benchmark video_mmmu", "row 'a' cannot be one of Video-MMMU"),
+        (
+            [row("a", "A", gold=[[1, 2]], options=[], problem_type="clue")],
+            "--benchmark video_mmmu",
+            "row 'a' cannot be one of Video-MMMU",
+        ),
         ([row("a", groups=["motion"])], "--benchmark tomato", "field 'groups' must be an object"),
         ([row("a", options="no")], "--benchmark tomato", "'options' must be a list of texts"),
     ],

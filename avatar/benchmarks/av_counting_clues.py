@@ -41,6 +41,7 @@ class AVCountingClues(AVCounting):
     title = "AV-Counting, clues"
     metric = "WCS"
     scorings = ("avatar", "official")
+    qtype_optional = False
     published: ClassVar[Mapping[str, float]] = {}
     elsewhere: ClassVar[Mapping[str, float]] = {"Qwen2.5-Omni-7B (AV-Reasoner)": 0.41}
 

@@ -18,7 +18,7 @@ from avatar.chat import ChatRequest
 from avatar.data.dataset import PromptDataset
 from avatar.data.prepare import Swap
 from avatar.errors import ConfigError, DataError
-from avatar.registry import Registry
+from avatar.registry import Registry, did_you_mean
 from avatar.types import Prompt
 
 
@@ -35,6 +35,9 @@ class Benchmark(ABC):
         groups: What results are reported by, in this order; keys of :attr:`Question.groups`.
         metric: What the headline figure is called.
         scorings: Those that it knows.
+        qtypes: All values of :attr:`Question.qtype`, where its rules go by it; empty where they do not.
+        qtype_optional: Whether rows may leave it out, since options or gold answer tell it.
+        letters_alone: Whether its own rule reads a letter and needs no options.
         published: Figures in the AVATAR paper and on its site, in %, by what they are of.
         elsewhere: Figures published by others, in %, by what they are of and where they stand.
         recipe: How it is asked if nothing else is said.
@@ -51,6 +54,9 @@ class Benchmark(ABC):
     groups: ClassVar[tuple[str, ...]] = ()
     metric: ClassVar[str] = "accuracy"
     scorings: ClassVar[tuple[Scoring, ...]] = ("avatar", "official", "authors")
+    qtypes: ClassVar[tuple[str, ...]] = ()
+    qtype_optional: ClassVar[bool] = False
+    letters_alone: ClassVar[bool] = False
     published: ClassVar[Mapping[str, float]] = {}
     elsewhere: ClassVar[Mapping[str, float]] = {}
     recipe: ClassVar[Recipe] = Recipe()
@@ -92,21 +98,24 @@ class Benchmark(ABC):
         ``gold`` and ``qtype``.
 
         Raises:
-            DataError: A field is missing or of the wrong type.
+            DataError: A field is missing or of the wrong type; or the rules go by ``qtype``, and it is none of theirs.
         """
         options = row.get("options") or []
         options = list(options.values()) if isinstance(options, Mapping) else options
         gold = row.get("gold", row.get("ground_truth"))
         if gold is None:
-            raise DataError(f"row {row.get('id')!r}: field 'gold' is missing")
+            raise DataError("field 'gold' is missing")
         if not isinstance(options, list) or not all(isinstance(option, str) for option in options):
-            raise DataError(f"row {row.get('id')!r}: 'options' must be a list of texts, or letters with texts")
-        qtype = str(row.get("qtype") or row.get("question_type") or "")
+            raise DataError(f"field 'options' must be a list of texts, or letters with texts, got {options!r:.80}")
+        qtype = self._qtype(str(row.get("qtype") or row.get("question_type") or ""))
+        problem_type = str(row.get("problem_type") or self.problem_type(qtype, tuple(options)))
+        if not self.letters_alone:
+            self._check_options(problem_type, options)
         return Question(
             key=str(row.get("id", "")),
             text=str(row.get("question") or ""),
             gold=gold,
-            problem_type=str(row.get("problem_type") or self.problem_type(qtype, tuple(options))),
+            problem_type=problem_type,
             options=tuple(options),
             qtype=qtype,
             groups={name: tuple(v) if isinstance(v, list) else v for name, v in (row.get("groups") or {}).items()},
@@ -115,8 +124,24 @@ class Benchmark(ABC):
         )
 
     def problem_type(self, qtype: str, options: Sequence[str]) -> str:
-        """How the answer to a question of type ``qtype`` is parsed."""
-        return "choice" if options else "exact"
+        """How the answer to a question of type ``qtype`` is parsed: by default one of the options is wanted."""
+        return "choice"
+
+    def _qtype(self, given: str) -> str:
+        known = ", ".join(self.qtypes)
+        if self.qtypes and not given and not self.qtype_optional:
+            raise DataError(f"field 'qtype' is missing: {self.title} is graded by it; one of {known}")
+        if self.qtypes and given and given not in self.qtypes:
+            hint = did_you_mean(given, list(self.qtypes))
+            raise DataError(f"field 'qtype': {given!r} is no type of {self.title}.{hint} Known: {known}")
+        return given
+
+    def _check_options(self, problem_type: str, options: Sequence[str]) -> None:
+        if problem_type in ("choice", "choices") and not options:
+            raise DataError(
+                f"field 'options' is missing: {self.title} asks for {'some' if problem_type == 'choices' else 'one'} "
+                "of them. Give a list of texts, or letters with texts"
+            )
 
     # -- grading -----------------------------------------------------------------------------------------------------
 
@@ -140,6 +165,7 @@ class Benchmark(ABC):
 
     def avatar(self, output: str, question: Question) -> Grade:
         """Our rule: :func:`avatar.answers.parse_answer` reads the answer, nothing is guessed, unparsed is 0."""
+        self._check_options(question.problem_type, question.options)
         return grade_answer(output, question.problem_type, question.gold, question.texts)
 
     def official(self, output: str, question: Question) -> Grade:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from abc import abstractmethod
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,9 @@ from avatar.data.prompts import PromptStyle
 from avatar.data.schema import Record
 from avatar.errors import DataError
 from avatar.types import Prompt
+
+BROKEN = "broken annotation"
+ONE_A_LINE = 'Each line must be one whole object, such as {"id": ...}, with no list around the lines'
 
 
 class FileBenchmark(Benchmark):
@@ -76,9 +80,10 @@ class FileBenchmark(Benchmark):
     def _absent(self, absent: set[str], names: Sequence[str]) -> str:
         first = next(name for name in names if name in absent)
         how_many = f"all {len(names)}" if len(absent) == len(names) else f"{len(absent)} of {len(names)}"
+        put = f"They come from {self.source}: put" if self.hub or self.num_records else "Put"
         return (
-            f"{self.title}: {how_many} media files are missing in {self.home}, the first is {first}. Put them there as "
-            f"{self.source} has them; or count the questions about them as wrong with --allow_missing true"
+            f"{self.title}: {how_many} media files are missing in {self.home}, the first is {first}. "
+            f"{put} them below {self.home}, or count the questions about them as wrong with --allow_missing true"
         )
 
     def annotation_files(self, root: Path) -> list[Path]:
@@ -121,24 +126,42 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: cannot be read as JSON ({error})", "broken annotation") from None
+        raise DataError(f"{path}: cannot be read as JSON ({error})", BROKEN) from None
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[str, Any]]:
-    """(``path:line``, value) of each line that is not blank.
+    """(``path:line``, object) of each line that is not blank.
 
     Raises:
-        DataError: It cannot be read, or a line is no JSON; names the line.
+        DataError: It cannot be read, or a line is no JSON object in UTF-8; names the line.
     """
-    where = f"{path}"
     try:
-        with path.open(encoding="utf-8-sig") as file:
+        with path.open("rb") as file:  # whole lines, so that one in another encoding can be named
             for number, line in enumerate(file, 1):
+                line = line.removeprefix(BOM_UTF8) if number == 1 else line
                 if line.strip():
-                    where = f"{path}:{number}"
-                    yield where, json.loads(line)
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{where}: cannot be read as JSON lines ({error})", "broken annotation") from None
+                    yield (where := f"{path}:{number}"), _json_line(line, where)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})", BROKEN) from None
+
+
+def _json_line(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where}: cannot be read as JSON lines, {no_json(error)}. {ONE_A_LINE}", BROKEN) from None
+    if not isinstance(value, dict):
+        raise DataError(f"{where}: cannot be read as JSON lines, it is {value!r:.80}. {ONE_A_LINE}", BROKEN)
+    return value
+
+
+def no_json(error: Exception) -> str:
+    """Why one line is no JSON, without the number of a line: that error counts from the line itself."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"byte {error.start + 1} of the line is not in UTF-8: save the file in that encoding"
+    if isinstance(error, json.JSONDecodeError):
+        return f"it is no JSON: {error.msg} at character {error.pos + 1}"
+    return f"it is no JSON: {error}"
 
 
 def take(record: Any, name: str, kind: type | tuple[type, ...], where: str) -> Any:
@@ -155,12 +178,10 @@ def take(record: Any, name: str, kind: type | tuple[type, ...], where: str) -> A
     """
     if not isinstance(record, Mapping) or name not in record:
         known = f"; it has {', '.join(map(str, record))}" if isinstance(record, Mapping) else ""
-        raise DataError(f"{where}: field {name!r} is missing{known}", "broken annotation")
+        raise DataError(f"{where}: field {name!r} is missing{known}", BROKEN)
     value = record[name]
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise DataError(
-            f"{where}: field {name!r} has the wrong type {type(value).__name__}: {value!r:.80}", "broken annotation"
-        )
+        raise DataError(f"{where}: field {name!r} has the wrong type {type(value).__name__}: {value!r:.80}", BROKEN)
     return value
 
 

@@ -45,6 +45,7 @@ class IntentBench(FileBenchmark):
     media_kinds = ("video",)
     groups = ("problem_type", "type")
     metric = "accuracy, of emotions F1"
+    qtypes = tuple(PROBLEM_TYPES)
     published: ClassVar[Mapping[str, float]] = {
         "Qwen2.5-Omni-7B": 63.7,
         "+ GRPO": 63.8,

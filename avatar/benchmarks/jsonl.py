@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from avatar.answers import gold_answer
+from avatar.answers import gold_answer, normalize
 from avatar.benchmarks.base import BENCHMARKS
 from avatar.benchmarks.files import FileBenchmark, check_inside, read_json_lines, take
 from avatar.benchmarks.question import Question, letter_of, option_texts
@@ -50,19 +50,30 @@ class JsonLines(FileBenchmark):
         places: dict[str, str] = {}
         for where, record in lines:
             key = str(take(record, "id", (str, int), where))
+            if not key.strip():
+                raise DataError(f"{where}: field 'id' is empty; give each line a name of its own", "broken annotation")
             if places.setdefault(key, where) != where:
                 raise DataError(f"{where}: the id {key!r} stands at {places[key]} too; rename one", "duplicate key")
         return [_question(record, where) for where, record in lines]
+
+    def question_of_row(self, row: Mapping[str, Any]) -> Question:
+        """See :meth:`Benchmark.question_of_row`; how the answer is read follows as in a line of the file."""
+        gold = row.get("gold", row.get("ground_truth"))
+        default = _problem_type(row.get("options"), gold)
+        return super().question_of_row({**row, "problem_type": row.get("problem_type") or default})
 
 
 def _question(record: Any, where: str) -> Question:
     if unknown := sorted(set(record) - set(FIELDS)):
         raise DataError(f"{where}: unknown field {unknown[0]!r}; known: {', '.join(FIELDS)}", "broken annotation")
     options = take_options(record, "options", where) if record.get("options") else ()
+    _check_options(options, where)
     answer = take(record, "answer", (str, int, float), where)
-    default = "choice" if options else "exact" if isinstance(answer, str) else "number"
+    default = _problem_type(options, answer)
     problem_type = take({"problem_type": default, **record}, "problem_type", str, where)
     text = take(record, "question", str, where)
+    if not text.strip():
+        raise DataError(f"{where}: field 'question' is empty; write what shall be asked", "broken annotation")
     return Question(
         key=str(record["id"]),
         text=text,
@@ -74,11 +85,28 @@ def _question(record: Any, where: str) -> Question:
     )
 
 
+def _problem_type(options: Any, answer: Any) -> str:
+    """How an answer is read where the line does not say."""
+    return "choice" if options else "exact" if isinstance(answer, str) else "number"
+
+
+def _check_options(options: Sequence[str], where: str) -> None:
+    texts = [normalize(text) or text for text in option_texts(options)]
+    if twice := [i for i, text in enumerate(texts) if text in texts[:i]]:
+        first = letter_of(texts.index(texts[twice[0]]))
+        raise DataError(
+            f"{where}: options {first} and {letter_of(twice[0])} are read as the same, {options[twice[0]]!r:.80}; "
+            "no reply could name one of them: change or leave out one",
+            "broken annotation",
+        )
+
+
 def _gold(answer: str, problem_type: str, options: Sequence[str], where: str) -> str:
     try:
         gold = gold_answer(answer, problem_type, option_texts(options))
     except ValueError as error:
-        raise DataError(f"{where}: {error}", "broken annotation") from None
+        way_out = f"; give the letter, A to {letter_of(len(options) - 1)}, or the text of an option" if options else ""
+        raise DataError(f"{where}: {error}{way_out}", "broken annotation") from None
     return letter_of(gold) if isinstance(gold, int) else answer
 
 

@@ -24,7 +24,7 @@ class LVBench(FileBenchmark):
     """103 long videos; a question may ask for several of six capabilities, and counts for each of them."""
 
     title = "LVBench"
-    source = "zai-org/LVBench on the Hugging Face hub (once THUDM/LVBench), video_info.meta.jsonl; videos from YouTube"
+    source = "hf.co/datasets/zai-org/LVBench (once THUDM/LVBench), video_info.meta.jsonl; videos from YouTube"
     hub = "zai-org/LVBench"
     licence = "CC-BY-NC-SA-4.0"
     num_records = 1549

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from avatar.benchmarks.base import BENCHMARKS, Benchmark
@@ -40,6 +41,10 @@ class Micro(Benchmark):
         style = PromptStyle(recipe.system, recipe.letter_options)
         folder = root or Path(self.default_root)
         return PromptDataset([folder], style, recipe.rule(), swap=swap, modalities=recipe.modalities)
+
+    def problem_type(self, qtype: str, options: Sequence[str]) -> str:
+        """One of the options, or a text where there are none."""
+        return "choice" if options else "exact"
 
     def question(self, prompt: Prompt) -> Question:
         """As the record has it."""

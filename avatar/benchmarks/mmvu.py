@@ -54,12 +54,14 @@ class MMVU(FileBenchmark):
     """
 
     title = "MMVU"
-    source = "yale-nlp/MMVU on the Hugging Face hub, validation.json (on GitHub data/validation.json)"
+    source = "hf.co/datasets/yale-nlp/MMVU, validation.json; or github.com/yale-nlp/MMVU, data/validation.json"
     hub = "yale-nlp/MMVU"
     num_records = 1000
     media_kinds = ("video",)
     groups = ("question_type", "subject")
     annotation = ("validation.json", "data/validation.json")
+    qtypes = TYPES
+    qtype_optional = True
     default_root = "data/benchmarks/mmvu"
     published: ClassVar[Mapping[str, float]] = {
         "Qwen2.5-Omni-7B": 60.2,
@@ -78,8 +80,8 @@ class MMVU(FileBenchmark):
         return [replace(question, key=key) for question, key in zip(found, keys, strict=True)]
 
     def problem_type(self, qtype: str, options: Sequence[str]) -> str:
-        """An option, or words of one's own."""
-        return "choice" if options and qtype != "open-ended" else "free"
+        """An option, or words of one's own; where the type is left out, the options tell."""
+        return "choice" if qtype == "multiple-choice" or (options and not qtype) else "free"
 
     def avatar(self, output: str, question: Question) -> Grade:
         """Our rule; words that were read are for a judge to compare, and none that were is 0."""

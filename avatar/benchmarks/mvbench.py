@@ -49,7 +49,7 @@ class MVBench(FileBenchmark):
     """
 
     title = "MVBench"
-    source = "OpenGVLab/MVBench on the Hugging Face hub, json/*.json"
+    source = "hf.co/datasets/OpenGVLab/MVBench, json/*.json"
     hub = "OpenGVLab/MVBench"
     licence = "MIT (dataset card); the videos have licences of their own"
     num_records = 4000

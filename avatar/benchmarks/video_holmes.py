@@ -21,7 +21,7 @@ class VideoHolmes(FileBenchmark):
     """270 films with questions of seven types and up to six options; a question's id is unique within its film only."""
 
     title = "Video-Holmes"
-    source = "TencentARC/Video-Holmes on the Hugging Face hub, test_Video-Holmes.json"
+    source = "hf.co/datasets/TencentARC/Video-Holmes, test_Video-Holmes.json"
     hub = "TencentARC/Video-Holmes"
     licence = "Apache-2.0, for academic purposes only"
     num_records = 1837

@@ -61,6 +61,7 @@ class VideoMMMU(FileBenchmark):
     media_kinds = ("video",)
     groups = ("track", "discipline", "subject")
     scorings = ("avatar", "official")
+    qtypes = (CHOICE, OPEN)
     published: ClassVar[Mapping[str, float]] = {"Qwen2.5-Omni-7B": 46.8, "+ GRPO": 48.1, "+ AVATAR": 49.4}
     elsewhere: ClassVar[Mapping[str, float]] = {"Qwen2.5-VL-7B (Video-MMMU)": 47.44}
     default_root = "data/benchmarks/video_mmmu"
@@ -70,6 +71,10 @@ class VideoMMMU(FileBenchmark):
         """Those of all three tracks that are there; media are ``Science/ID.mp4``, as the six archives unpack."""
         records = [item for file in self.annotation_files(root) for item in _records(file)]
         return [_question(track, record, root, where) for track, where, record in records]
+
+    def problem_type(self, qtype: str, options: Sequence[str]) -> str:
+        """An option, or a text; some open questions have options too."""
+        return "choice" if options or qtype == CHOICE else "exact"
 
     def avatar(self, output: str, question: Question) -> Grade:
         """Our parser's answer; without options, a number, or a text that its rule finds in what was read."""

@@ -50,6 +50,8 @@ class VSIBench(FileBenchmark):
     groups = ("question_type", "dataset")
     metric = "mean over tasks"
     scorings = ("avatar", "official")
+    qtypes = NUMBERS + CHOICES
+    letters_alone = True
     published: ClassVar[Mapping[str, float]] = {"Qwen2.5-Omni-7B": 25.4, "+ GRPO": 25.9, "+ AVATAR": 26.8}
     default_root = "data/benchmarks/vsi_bench"
     annotation = ("test.jsonl", "test-*.parquet")

@@ -14,6 +14,7 @@ from avatar.benchmarks.figures.show import compare_markdown, compare_table
 from avatar.benchmarks.writing import write_whole
 from avatar.commands.subcommands import run_command
 from avatar.errors import ConfigError
+from avatar.registry import did_you_mean
 
 ENDINGS = (".json", ".md")
 
@@ -41,6 +42,8 @@ def compare(a: str, b: str, output: str | None = None) -> int:
 
 
 def _check(a: str, b: str, output: str | None) -> None:
+    for given in (a, b):
+        _check_there(Path(given))
     if output is None:
         return
     path = Path(output)
@@ -50,3 +53,12 @@ def _check(a: str, b: str, output: str | None) -> None:
         raise ConfigError(f"--output {output}: there is no folder {path.parent}")
     if path.resolve() in {Path(a).resolve(), Path(b).resolve()}:
         raise ConfigError(f"--output {output} is one of the files that are read; give another name")
+
+
+def _check_there(path: Path) -> None:
+    if path.exists():
+        return
+    if not path.parent.is_dir():
+        raise ConfigError(f"{path}: cannot be read, there is no folder {path.parent}")
+    results = sorted(file.name for file in path.parent.glob("*.json"))
+    raise ConfigError(f"{path}: cannot be read, there is no such file.{did_you_mean(path.name, results)}")

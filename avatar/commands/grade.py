@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -13,8 +14,10 @@ from typing import Any, cast
 from rich.console import Console
 
 from avatar.benchmarks import BENCHMARKS, Benchmark, Graded, Question, Scoring, find_benchmark
+from avatar.benchmarks.exams.replies import grade_row
 from avatar.benchmarks.figures.results import make_results, write_result
 from avatar.benchmarks.figures.show import results_table
+from avatar.benchmarks.files import no_json
 from avatar.commands.subcommands import run_command
 from avatar.errors import AvatarError, ConfigError, DataError
 
@@ -40,12 +43,15 @@ def grade(benchmark: str, scoring: str = "avatar", input: str | None = None, sum
     known = find_benchmark(benchmark)()
     known.check_scoring(scoring)
     _check(input, summary)
+    _check_writable(summary)
     graded: list[Graded] = []
     with ExitStack() as stack:
         lines = stack.enter_context(open(input, "rb")) if input else sys.stdin.buffer
         for row, one in grade_lines(known, lines, cast(Scoring, scoring)):
             graded.append(one)
             print(json.dumps(earned(row, one), allow_nan=False), flush=True)
+    if not graded:
+        print(f"there are no rows in {input or 'the standard input'}: nothing was graded", file=sys.stderr)
     _summarize(known, graded, cast(Scoring, scoring), summary)
     return 0
 
@@ -62,7 +68,7 @@ def grade_lines(benchmark: Benchmark, lines: Iterable[bytes], scoring: Scoring) 
         try:
             row = read_row(line)
             question = with_gold(benchmark.question_of_row(row))
-            one = Graded(question, benchmark.grade(row["output"], question, scoring))
+            one = grade_row(benchmark, {**row, "gold": question.gold}, scoring)
         except (AvatarError, ValueError) as error:
             raise DataError(f"line {number}: {error}") from error
         yield row, one
@@ -77,12 +83,12 @@ def read_row(line: bytes) -> Row:
     try:
         row = json.loads(line, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"is no JSON ({error})") from None
+        raise DataError(no_json(error)) from None
     if not isinstance(row, dict):
         raise DataError(f"must be an object such as {{'id': 'q1', 'output': 'B', ...}}, got {row!r:.80}")
     for name, kinds in {"id": (str, int), "output": (str,), **{name: (str,) for name in TEXTS}}.items():
         value = row.get(name)
-        if value is None and name in TEXTS:
+        if value is None and (name in TEXTS or (name == "output" and name in row)):  # it could not be asked
             continue
         if name not in row:
             raise DataError(f"field {name!r} is missing; the row has {', '.join(map(repr, row)) or 'no fields'}")
@@ -145,6 +151,18 @@ def _check(input: str | None, summary: str | None) -> None:
         raise ConfigError(f"--summary {summary}: is a folder; give the name of a file")
     if summary and input and Path(input).resolve() == Path(summary).resolve():
         raise ConfigError(f"--summary {summary}: is the file that is read; give another name")
+
+
+def _check_writable(summary: str | None) -> None:
+    """Find out before anything is graded: the file is written beside its place first, so the folder must take one."""
+    if not summary:
+        return
+    part = Path(summary).with_name(f".{Path(summary).name}.{os.getpid()}")
+    try:
+        part.touch()
+        part.unlink()
+    except OSError as error:
+        raise ConfigError(f"--summary {summary}: cannot be written ({error.strerror or error})") from None
 
 
 def _summarize(benchmark: Benchmark, graded: Sequence[Graded], scoring: Scoring, summary: str | None) -> None:

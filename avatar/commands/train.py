@@ -207,7 +207,8 @@ class AvatarCLI(LightningCLI):
         """Tell the module what it is graded by and where its answers go."""
         if self.subcommand in EVALUATING and self.stored:
             self.model.policy.skeleton = self.stored.skeleton
-        folder = run_folder(self.checkpoint, Path(self.data_root))
+        asked = find_option(self.raw_args, "--trainer.default_root_dir")
+        folder = Path(asked) if asked and self.several else run_folder(self.checkpoint, Path(self.data_root))
         if not self.several:
             self.model.output_stem = folder / self.subcommand if self.subcommand in ("test", "predict") else None
             return

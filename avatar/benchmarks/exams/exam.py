@@ -22,6 +22,7 @@ from avatar.benchmarks.question import Question
 from avatar.benchmarks.recipe import Recipe
 from avatar.chat import ChatClient
 from avatar.data.index import Entry
+from avatar.data.media import NO_TRACK
 from avatar.data.prepare import Swap
 from avatar.data.skipped import Failure
 from avatar.errors import AvatarError, ConfigError, DataError
@@ -160,11 +161,21 @@ class Exam:
         keys = [data.keys[p] for p in data.positions]
         known = [key for key in keys if key in rows or key in unread]
         ordered = [rows.get(key) or missing_row(data.question(key), unread[key]) for key in known]
+        self._warn_of_silence(ordered)
         results, judged = grade_all(benchmark, data.name, ordered, self.scoring, self.judge, self._facts(ordered))
         if self.stem and self.sheet:
             self.sheet.finish([graded_row(r, g.grade) for r, g in zip(ordered, judged.graded, strict=True)])
             write_results(results_stem(self.stem, self.scoring), results)
         return results
+
+    def _warn_of_silence(self, rows: Sequence[Row]) -> None:
+        """Where sound is what it is about, and hardly a clip has any."""
+        silent = note_counts(rows).get(NO_TRACK, 0)
+        if 2 * silent > len(rows) and (self.data.recipe.modalities == "audio" or self.data.swap == "audio"):
+            note = (
+                f"warning: {silent} of {len(rows)} questions are about clips without a sound track: nothing was heard"
+            )
+            Console(stderr=True).print(Text(note), soft_wrap=True)
 
     def _facts(self, rows: Sequence[Row]) -> dict[str, Any]:
         data = self.data

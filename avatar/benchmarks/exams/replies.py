@@ -60,7 +60,7 @@ def grade_row(benchmark: Benchmark, row: Mapping[str, Any], scoring: Scoring) ->
 
 def graded_row(row: Mapping[str, Any], grade: Grade) -> Row:
     """A row with what it earned."""
-    earned = {"score": grade.score, "parsed": grade.parsed, "how": grade.how, "counted": grade.counted}
+    earned = {"score": grade.score, "parsed": grade.parsed or None, "how": grade.how, "counted": grade.counted}
     return {**row, **earned, **({"parts": dict(grade.parts)} if grade.parts else {})}
 
 

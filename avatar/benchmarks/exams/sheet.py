@@ -8,6 +8,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from io import FileIO
+from itertools import count
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,6 +16,7 @@ from avatar.benchmarks.writing import encoded, naming_file, write_whole
 from avatar.errors import ConfigError, DataError
 
 Row = dict[str, Any]
+RESULTS = tuple(f"{rule}.results.{kind}" for rule in ("", "-official", "-authors") for kind in ("json", "md"))
 
 
 class AnswerSheet:
@@ -123,13 +125,30 @@ class AnswerSheet:
     def finish(self, rows: Sequence[Row]) -> None:
         """Write all replies of a finished run, whole or not at all, and remove what processes have left.
 
+        Replies of another model or to other questions that would be replaced are put aside, as ``STEM.1`` and so on.
+
         Raises:
             AvatarError: They cannot be written; what processes have left is kept.
         """
+        self._put_aside(rows)
         write_whole(self.finished, "".join(map(self._line, rows)))
         for path in self.partial():
             with naming_file(path):
                 path.unlink()
+
+    def _put_aside(self, rows: Sequence[Row]) -> None:
+        """Rename a finished run that holds a reply which is not among ``rows``, with its results by every rule."""
+        new = {(row["id"], self.stamp, row.get("asked")) for row in rows}
+        old = [row for row in _whole_lines(self.finished) if row.get("output") is not None]
+        if all((row.get("id"), row.get("stamp"), row.get("asked")) in new for row in old):
+            return
+        name = self.stem.name
+        free = next(n for n in count(1) if not self.stem.with_name(f"{name}.{n}.predictions.jsonl").exists())
+        for ending in (".predictions.jsonl", *RESULTS):
+            path = self.stem.with_name(f"{name}{ending}")
+            if path.exists():
+                with naming_file(path):
+                    path.rename(self.stem.with_name(f"{name}.{free}{ending}"))
 
     def forget(self) -> None:
         """Remove all replies: every question is asked anew."""

@@ -54,7 +54,7 @@ def headline(results: Results) -> str:
 def asked(results: Results) -> str:
     """How the questions were asked: all settings of the recipe, and what was swapped or left out."""
     settings = {**(results.get("recipe") or {}), "swap": results.get("swap"), "limit": results.get("limit")}
-    return ", ".join(f"{name} {value}" for name, value in settings.items() if value is not None)
+    return ", ".join(f"{name}={value}" for name, value in settings.items() if value is not None)
 
 
 def result_blocks(results: Results) -> list[Block]:
@@ -79,7 +79,7 @@ def _count_rows(results: Results) -> tuple[tuple[str, ...], ...]:
     rows += [
         ("scored", f"{results['num_scored']:,} of {total:,}"),
         ("replies that cannot be read (unparsed)", _share(results.get("unparsed_share"))),
-        ("media missing, scored 0", f"{results['num_missing']:,}"),
+        ("media missing or unreadable, scored 0", f"{results['num_missing']:,}"),
         ("not judged: only a judge can tell", f"{results['num_not_judged']:,}"),
         ("left out by the rule (uncounted)", f"{results['num_uncounted']:,}"),
     ]

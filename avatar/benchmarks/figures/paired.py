@@ -88,7 +88,11 @@ def compare_lines(comparison: Results) -> list[str]:
 
 
 def _check(a: Results, b: Results) -> None:
-    for name in ("benchmark", "version", "scoring"):
+    if a["benchmark"] != b["benchmark"]:
+        raise ConfigError(
+            f"these cannot be compared: A is of {a['title']} and B of {b['title']}. Give two results of one benchmark"
+        )
+    for name in ("version", "scoring"):
         if a[name] != b[name]:
             raise ConfigError(
                 f"these cannot be compared: {name} is {a[name]!r} in A and {b[name]!r} in B. "

@@ -29,8 +29,8 @@ def summarize(
     for fewer than two clips. Replies that all earn the same have an interval of no width: it says nothing of clips
     that are of another kind than all that were seen.
 
-    ``groups`` has score, interval and number of scored replies by title and label, for the titles of the benchmark
-    (see :func:`titles_of`); the largest label first, equal ones by name. A question with several labels counts for
+    ``groups`` has score, interval and number of scored replies by title and label, for the titles of
+    :func:`titles_of`; the largest label first, equal ones by name. A question with several labels counts for
     each. ``accuracy/<label>`` repeats the scores of the first title. The shares are of replies, so without what is
     missing.
 
@@ -93,8 +93,9 @@ def figure(
 
 
 def titles_of(benchmark: Benchmark, graded: Sequence[Graded]) -> list[str]:
-    """What is reported by: what the benchmark says, or all that the questions have where it says nothing, by name."""
-    return list(benchmark.groups) or sorted({title for one in graded for title in one.question.groups})
+    """What is reported by: what the benchmark says, then what else the questions have, by name."""
+    others = {title for one in graded for title in one.question.groups} - set(benchmark.groups)
+    return [*benchmark.groups, *sorted(others)]
 
 
 def labels_of(graded: Graded, title: str) -> tuple[str, ...]:

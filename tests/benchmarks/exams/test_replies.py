@@ -65,7 +65,7 @@ def test_what_was_earned_stands_beside_the_reply_and_takes_the_place_of_an_earli
     row = graded_row(replied(), Grade(1.0, "cat", "lenient"))
     assert {**row, "parts": {"error": 0.5}} == graded_row(row, Grade(1.0, "cat", "lenient", parts={"error": 0.5}))
     again = graded_row(row, Grade(None, "", "undecided", counted=False))
-    assert (again["score"], again["parsed"], again["how"], again["counted"]) == (None, "", "undecided", False)
+    assert (again["score"], again["parsed"], again["how"], again["counted"]) == (None, None, "undecided", False)
     assert row["output"] == again["output"] == "It is (B)."
 
 
