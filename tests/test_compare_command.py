@@ -36,7 +36,12 @@ def test_what_cannot_be_compared_or_written_is_an_error_of_the_user(results, tmp
     (tmp_path / "x.jsonl").write_text('{"id": "q1", "output": "B"}\n')
     cases = {
         (results[0], str(tmp_path / "x.jsonl")): "holds predictions",
-        (results[0], "none.json"): "none.json: cannot be read",
+        (results[0], "none.json"): "none.json: cannot be read, there is no such file.\n",
+        (
+            results[0],
+            str(tmp_path / "bb.json"),
+        ): "bb.json: cannot be read, there is no such file. Did you mean 'b.json'",
+        (str(tmp_path / "no/b.json"), results[1]): f"there is no folder {tmp_path / 'no'}",
         (*results, "--output", "c.txt"): "must end in .json or .md",
         (*results, "--output", "no/c.md"): "there is no folder no",
         (*results, "--output", results[1]): "is one of the files that are read",

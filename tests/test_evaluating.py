@@ -131,3 +131,14 @@ def test_no_two_ways_of_asking_share_their_files():
         for recipe in recipes
     ]
     assert len(set(names)) == len(names) == 30
+
+
+def test_a_name_that_says_too_much_is_cut_to_a_hash_that_tells_it_apart():
+    long = [
+        BenchmarkData("omnibench", recipe=Recipe(8, 1.5, 784, 7840, 12.5, tokens, "video", "direct", False), limit=3)
+        for tokens in (12, 13)
+    ]
+    names = [output_name(data, "m" * 300) for data in long]
+    assert len(set(names)) == 2
+    assert max(map(len, names)) <= 150
+    assert output_name(BenchmarkData("omnibench"), "best") == "omnibench-best"

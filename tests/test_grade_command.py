@@ -35,10 +35,16 @@ def grade(monkeypatch, capsys):
 
 
 def test_the_example_of_the_page_comes_out_as_it_says(grade):
-    given, expected = (block.encode() for block in re.findall(r"```json\n(.*?)```", PAGE.read_text(), re.DOTALL))
-    code, found, err = grade(given, args=("--benchmark", "omnibench"))
+    page = PAGE.read_text()
+    given, expected = (block.encode() for block in re.findall(r"```json\n(.*?)```", page, re.DOTALL))
+    arguments = re.search(r"avatar grade (.*?) <", page)[1].split()
+    code, found, err = grade(given, args=arguments)
     assert (code, err) == (0, "")
     assert found == [json.loads(line) for line in expected.splitlines()]
+    # as the page says of the other rule
+    _, official, _ = grade(given, args=("--benchmark", "omnibench", "--scoring", "official"))
+    assert "With `--scoring official` the first earns 0" in page
+    assert (official[0]["score"], official[0]["parsed"]) == (0.0, None)
 
 
 def test_rows_come_out_in_order_with_the_ids_that_they_had(grade):
@@ -61,18 +67,18 @@ def test_rows_come_out_in_order_with_the_ids_that_they_had(grade):
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        (b"{broken\n", "line 2: is no JSON"),
+        (b"{broken\n", "line 2: it is no JSON: .* at character 2"),
         (b"[1]\n", "line 2: must be an object"),
-        (b'"\xff"\n', "line 2: is no JSON"),
+        (b'"\xff"\n', "line 2: byte 2 of the line is not in UTF-8"),
         (b'{"id": "q", "output": "B", "gold": NaN}\n', "NaN is no number"),
         ({"output": "B", "gold": "B"}, "line 2: field 'id' is missing; the row has 'output', 'gold'"),
         ({"id": "q", "gold": "B"}, "line 2: field 'output' is missing"),
-        ({"id": "q", "output": "B"}, "line 2: .*'gold' is missing"),
-        (row(output=None), "line 2: field 'output' must be a text, got None"),
+        ({"id": "q", "output": "B"}, "line 2: field 'gold' is missing"),
+        (row(output=3), "line 2: field 'output' must be a text, got 3"),
         (row(key=1.5), "line 2: field 'id' must be a text or a whole number, got 1.5"),
         (row(key=True), "line 2: field 'id' must be"),
         (row(qtype=3), "line 2: field 'qtype' must be a text, got 3"),
-        (row(options="A. one"), "line 2: .*'options' must be"),
+        (row(options="A. one"), "line 2: field 'options' must be a list of texts, or letters with texts, got 'A. one'"),
         (row(options=[1, 2]), "line 2: .*'options' must be"),
         (row(groups=["a"]), "line 2: field 'groups' must be"),
         (row(groups={"kind": 3}), "line 2: field 'groups' must be"),
@@ -128,6 +134,35 @@ def test_the_summary_is_a_result_and_the_table_goes_to_the_error_stream(grade, t
     assert err.startswith("micro-world: accuracy 50.0 % [0.0, 100.0] (scoring avatar, recipe not known)")
     grade(row("q1"), args=("--benchmark", "micro", "--summary", str(tmp_path / "s.md")))
     assert (tmp_path / "s.md").read_text().startswith("## micro-world: accuracy 100.0 %")
+
+
+def test_a_question_that_could_not_be_asked_is_wrong_and_counted_as_missing(grade, tmp_path):
+    path = tmp_path / "s.json"
+    args = ("--benchmark", "omnibench", "--summary", str(path))
+    code, found, _ = grade(row("q1"), row("q2", None, missing="a.mp4 is not in data"), args=args)
+    assert code == 0
+    assert found[1] == {"id": "q2", "score": 0.0, "parsed": None, "how": "missing", "counted": True, "parts": {}}
+    results = read_results(path)
+    assert (results["accuracy"], results["num_scored"], results["num_missing"]) == (0.5, 2, 1)
+
+
+def test_groups_of_rows_are_reported_also_where_the_benchmark_has_others(grade, tmp_path):
+    path = tmp_path / "s.json"
+    rows = [row("q1", groups={"room": "hall"}), row("q2", "no", groups={"room": "yard", "task_type": "Count"})]
+    grade(*rows, args=("--benchmark", "omnibench", "--summary", str(path)))
+    assert list(read_results(path)["groups"]) == ["task_type", "room"]
+
+
+def test_no_rows_are_told_and_no_error(grade):
+    assert grade(b"\n") == (0, [], "there are no rows in the standard input: nothing was graded\n")
+
+
+def test_a_summary_that_cannot_be_written_is_found_before_anything_is_graded(grade, tmp_path):
+    path = tmp_path / ("x" * 250 + ".json")  # no file system takes a name so long with the ending of a part
+    code, found, err = grade(row(), args=("--benchmark", "micro", "--summary", str(path)))
+    assert (code, found) == (2, [])
+    assert ".json: cannot be written (" in err
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_id_twice_is_graded_but_makes_no_result(grade, tmp_path):

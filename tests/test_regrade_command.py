@@ -142,7 +142,8 @@ def test_a_file_of_another_name_is_refused(here, path, capsys):
 
 def test_numbers_for_gold_are_graded_as_their_texts(here):
     golds = {"a": 3, "b": 3.0, "c": "3", "d": 4}
-    path = write(*(row(key, "3", gold=gold, options=[], problem_type="number") for key, gold in golds.items()))
+    kind = {"options": [], "problem_type": "number", "qtype": "object_counting"}
+    path = write(*(row(key, "3", gold=gold, **kind) for key, gold in golds.items()))
     assert regrade(path, "--benchmark", "vsi_bench") == 0
     # 3 for 4 is a quarter off: no more than 0.5, 0.45, 0.4, 0.35, 0.3 and 0.25, six of the ten bounds
     assert [one["score"] for one in results()["rows"]] == pytest.approx([1.0, 1.0, 1.0, 0.6])

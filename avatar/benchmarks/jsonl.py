@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from avatar.answers import gold_answer, normalize
+from avatar.answers import gold_answer
 from avatar.benchmarks.base import BENCHMARKS
 from avatar.benchmarks.files import FileBenchmark, check_inside, read_json_lines, take
 from avatar.benchmarks.question import Question, letter_of, option_texts
@@ -91,12 +91,12 @@ def _problem_type(options: Any, answer: Any) -> str:
 
 
 def _check_options(options: Sequence[str], where: str) -> None:
-    texts = [normalize(text) or text for text in option_texts(options)]
+    texts = [" ".join(text.split()) for text in option_texts(options)]
     if twice := [i for i, text in enumerate(texts) if text in texts[:i]]:
         first = letter_of(texts.index(texts[twice[0]]))
         raise DataError(
-            f"{where}: options {first} and {letter_of(twice[0])} are read as the same, {options[twice[0]]!r:.80}; "
-            "no reply could name one of them: change or leave out one",
+            f"{where}: options {first} and {letter_of(twice[0])} are equal, {texts[twice[0]]!r:.80}: only one of them "
+            "would be right; change or leave out one",
             "broken annotation",
         )
 

@@ -29,6 +29,7 @@ from avatar.errors import AvatarError, DataError
 from avatar.modules import EvaluationModule
 
 EVERY = "all"
+LONGEST = 150  # letters of a file name, without its endings; one that says more has a hash in the place of settings
 
 
 def add_options(parser: LightningArgumentParser, test: bool) -> None:
@@ -158,7 +159,8 @@ def output_name(data: BenchmarkData, model: str) -> str:
     pinned, recipe = asdict(data.benchmark.recipe), asdict(data.recipe)
     changed = [f"{name}_{value}" for name, value in recipe.items() if value != pinned[name]]
     parts = [f"swap_{data.swap}" if data.swap else "", *changed, f"limit_{data.limit}" if data.limit else ""]
-    return "-".join(part for part in (data.name, model, *parts) if part)
+    name = "-".join(part for part in (data.name, model, *parts) if part)
+    return name if len(name) <= LONGEST else f"{data.name}-{model[-60:]}-{data.recipe.stamp(parts=parts)}"
 
 
 def check_scoring(names: Sequence[str], scoring: str) -> None:

@@ -1,6 +1,7 @@
 import pytest
 
 from avatar.benchmarks import BENCHMARKS, grade_answer
+from avatar.errors import DataError
 from avatar.types import Prompt
 
 COLOR = Prompt("c", [], (), "blue", "choice", ("red", "green", "blue"))
@@ -52,9 +53,61 @@ def test_every_benchmark_says_what_it_is(name):
 def test_an_empty_reply_earns_nothing_anywhere(name):
     benchmark = BENCHMARKS[name]()
     question = benchmark.question_of_row(
-        {"id": "c", "gold": "A", "options": ["red", "green"], "problem_type": "choice"}
+        {"id": "c", "gold": "A", "options": ["red", "green"], "problem_type": "choice", "qtype": a_qtype(benchmark)}
     )
     assert not benchmark.grade("", question).score
+
+
+def a_qtype(benchmark):
+    return benchmark.qtypes[0] if benchmark.qtypes else ""
+
+
+# What is graded by types of its own, and does not tell them by options or gold answer.
+TYPED = {"vsi_bench", "intentbench", "video_mmmu", "av_counting_clues"}
+OPEN = {"micro", "micro_vision", "micro_audio_visual", "micro_localise", "jsonl"}  # options or none
+NO_OPTIONS = {"av_counting", "av_counting_clues", "video_tt_open", "mmvu"}  # where the type is left out
+
+
+@pytest.mark.parametrize("name", list(BENCHMARKS))
+def test_a_row_without_a_type_is_refused_where_another_rule_would_grade_it(name):
+    benchmark, row = BENCHMARKS[name](), {"id": "c", "gold": "A", "options": ["red", "green"]}
+    if name not in TYPED:
+        assert benchmark.question_of_row(row).qtype == ""
+        return
+    with pytest.raises(DataError, match=f"field 'qtype' is missing: .* one of {benchmark.qtypes[0]}, "):
+        benchmark.question_of_row(row)
+
+
+@pytest.mark.parametrize("name", [name for name in BENCHMARKS if BENCHMARKS[name].qtypes])
+def test_an_unknown_type_is_refused_with_the_nearest_one(name):
+    benchmark = BENCHMARKS[name]()
+    nearest = benchmark.qtypes[0]
+    with pytest.raises(DataError, match=f"no type of {benchmark.title}. Did you mean '{nearest}'. Known: {nearest}, "):
+        benchmark.question_of_row({"id": "c", "gold": "A", "options": ["red", "green"], "qtype": f"{nearest}x"})
+
+
+@pytest.mark.parametrize("name", sorted(set(BENCHMARKS) - OPEN - NO_OPTIONS))
+def test_a_choice_without_its_options_is_graded_by_no_other_rule(name):
+    benchmark = BENCHMARKS[name]()
+    choices = {"vsi_bench": "route_planning", "video_mmmu": "multiple-choice", "intentbench": "emer_ov_mc"}
+    row = {"id": "c", "gold": "A", "options": None, "qtype": choices.get(name, "")}
+    with pytest.raises(DataError, match=r"field 'options' is missing: .* asks for (one|some) of them"):
+        benchmark.grade("A", benchmark.question_of_row(row))
+
+
+def test_a_letter_is_enough_for_a_rule_that_reads_letters_alone():
+    benchmark = BENCHMARKS["vsi_bench"]()
+    question = benchmark.question_of_row({"id": "c", "gold": "B", "qtype": "route_planning"})
+    assert [benchmark.grade(reply, question, "official").score for reply in ("B.", "A")] == [1.0, 0.0]
+
+
+def test_types_that_options_or_gold_answer_tell_may_be_left_out():
+    mmvu, counting = BENCHMARKS["mmvu"](), BENCHMARKS["av_counting"]()
+    assert mmvu.question_of_row({"id": 1, "gold": "A", "options": ["red", "green"]}).problem_type == "choice"
+    assert mmvu.question_of_row({"id": 1, "gold": "red"}).problem_type == "free"
+    assert counting.question_of_row({"id": 1, "gold": 3}).problem_type == "number"
+    with pytest.raises(DataError, match="field 'options' is missing"):
+        mmvu.question_of_row({"id": 1, "gold": "A", "qtype": "multiple-choice"})
 
 
 def test_the_micro_benchmark_reads_its_split(micro):

@@ -68,6 +68,23 @@ def test_a_line_separator_of_unicode_ends_no_line(tmp_path):
     assert list(read_json_lines(path)) == [(f"{path}:1", {"a": "x\u2028y\x85z"}), (f"{path}:3", {"a": 2})]
 
 
+def test_a_line_in_another_encoding_or_of_no_object_is_named_and_the_file_s_own_number_alone(tmp_path):
+    path = tmp_path / "a.jsonl"
+    cases = {
+        b'{"a": 1}\n{"a" 2}\n': ":2: .*it is no JSON: Expecting ':' delimiter at character 6",
+        b'{"a": 1}\n{"a": "\xe4"}\n': ":2: .*byte 8 of the line is not in UTF-8",
+        '{"a": 1}\n'.encode("utf-16"): ":1: .*byte 1 of the line is not in UTF-8",
+        b'{"a": 1}\n[{"a": 2}]\n': r":2: .*it is \[\{'a': 2\}\]\. Each line must be one whole object",
+        b'[\n{"a": 1}\n]\n': ":1: .*Each line must be one whole object.*no list around",
+        b'{\n"a": 1\n}\n': ":1: .*Each line must be one whole object",
+    }
+    for content, message in cases.items():
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=message) as found:
+            list(read_json_lines(path))
+        assert "line 1" not in str(found.value)
+
+
 @pytest.mark.parametrize("content", [b'{"a": 1}\n\n{"a": \n{"a": 2}', b'{"a": 1}\n\n' + b"[" * 100_000])
 def test_a_line_that_is_no_json_is_named_by_its_number(tmp_path, content):
     (tmp_path / "a.jsonl").write_bytes(content)
@@ -208,7 +225,11 @@ def test_missing_media_are_named_by_question(some):
 
 
 def test_missing_media_are_refused_with_their_number_and_the_first(some):
-    with pytest.raises(DataError, match=r"2 of 4 media files are missing in .*, the first is no\.mp4.*--allow_missing"):
+    with pytest.raises(
+        DataError,
+        match=r"2 of 4 media files are missing in .*, the first is no\.mp4\. They come from "
+        r"pets\.example: put them below .*, or count the questions about them as wrong with --allow_missing true$",
+    ):
         some.missing(list("abcd"), Recipe(), allowed=False)
     with pytest.raises(DataError, match="all 1 media files"):
         some.missing(["c"], Recipe(), allowed=False)

@@ -60,7 +60,10 @@ def test_how_an_answer_is_read_follows_from_the_line_if_it_does_not_say(tmp_path
     ("record", "message"),
     [
         (PET, r"jsonl:3: the id 'a' stands at .*jsonl:1 too"),
-        (PET | {"id": "b", "answer": "cow"}, "jsonl:3: gold answer 'cow' is no choice answer"),
+        (
+            PET | {"id": "b", "answer": "cow"},
+            "jsonl:3: gold answer 'cow' is no choice answer.*; give the letter, A to B, or",
+        ),
         (PET | {"id": "b", "problem_type": "guess"}, "unknown problem_type 'guess'"),
         (PET | {"id": "b", "options": ["dog"]}, "'options' must hold 2 to 26 options"),
         (PET | {"id": "b", "media": [{"film": "a.mp4"}]}, r"media\[0\]: must be an object with one of video"),
@@ -69,7 +72,10 @@ def test_how_an_answer_is_read_follows_from_the_line_if_it_does_not_say(tmp_path
         (PET | {"id": "b", "groups": {"topic": 3}}, r"groups\['topic'\] must be a text"),
         (PET | {"id": "b", "anwser": "cat"}, "unknown field 'anwser'"),
         ({"id": "b"}, "field 'answer' is missing"),
-        (["b"], "field 'id' is missing"),
+        (["b"], r"jsonl:3: .*it is \['b'\]\. Each line must be one whole object"),
+        (PET | {"id": " "}, "jsonl:3: field 'id' is empty"),
+        (PET | {"id": "b", "question": ""}, "jsonl:3: field 'question' is empty; write what shall be asked$"),
+        (PET | {"id": "b", "options": ["dog", "cat", "dog "]}, "jsonl:3: options A and C are equal, 'dog'"),
     ],
 )
 def test_a_broken_line_is_named(tmp_path, record, message):
@@ -95,3 +101,17 @@ def test_our_rule_grades_and_there_is_no_other(tmp_path, record, output, score):
         assert benchmark.grade(output, asked).score == pytest.approx(score)
     with pytest.raises(ConfigError, match="--scoring must be avatar"):
         benchmark.grade(output, question, "official")
+
+
+def test_of_a_row_a_number_for_an_answer_is_read_as_one():
+    question = JsonLines().question_of_row({"id": 1, "gold": 12})
+    assert (question.problem_type, JsonLines().question_of_row({"id": 1, "gold": "12"}).problem_type) == (
+        "number",
+        "exact",
+    )
+
+
+@pytest.mark.parametrize("options", [["+", "-"], ["CO", "Co"], ["1.0", "1"], ["cat", "a cat"]])
+def test_options_that_differ_in_a_sign_or_a_capital_are_not_equal(tmp_path, options):
+    (question,) = questions(tmp_path, PET | {"options": options, "answer": "B"})
+    assert question.options == tuple(options)

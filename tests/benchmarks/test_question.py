@@ -67,7 +67,7 @@ labels = st.one_of(st.text(), st.lists(st.text(), max_size=3).map(tuple))
 
 @given(
     key=st.text(min_size=1),
-    options=st.lists(st.text(), max_size=5).map(tuple),
+    options=st.lists(st.text(), min_size=1, max_size=5).map(tuple),
     groups=st.dictionaries(st.text(), labels, max_size=3),
     shown=st.text(min_size=1),
 )

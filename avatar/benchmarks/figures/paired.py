@@ -90,7 +90,8 @@ def compare_lines(comparison: Results) -> list[str]:
 def _check(a: Results, b: Results) -> None:
     if a["benchmark"] != b["benchmark"]:
         raise ConfigError(
-            f"these cannot be compared: A is of {a['title']} and B of {b['title']}. Give two results of one benchmark"
+            f"these cannot be compared: A is of {a['benchmark']} and B of {b['benchmark']}. "
+            "Give two results of one benchmark"
         )
     for name in ("version", "scoring"):
         if a[name] != b[name]:

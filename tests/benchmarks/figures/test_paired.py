@@ -123,7 +123,7 @@ def test_two_models_asked_alike_are_not_said_to_be_asked_differently():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"benchmark": "macro"}, "benchmark is 'plain' in A and 'macro' in B"),
+        ({"benchmark": "macro"}, r"A is of plain and B of macro\. Give two results of one benchmark$"),
         ({"version": 2}, "version is 1 in A and 2 in B"),
         ({"scoring": "official"}, "scoring is 'avatar' in A and 'official' in B"),
         ({"rows": result(replies([1.0], gold="B"))["rows"]}, "gold answer of 1 question.* first is 'q0'"),

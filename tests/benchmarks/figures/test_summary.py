@@ -1,5 +1,6 @@
 import json
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -136,6 +137,18 @@ def test_the_interval_of_a_large_benchmark_is_that_of_the_normal_approximation()
     low, high = summarize(Plain(), replies(score.double().tolist()), "avatar")["interval"]
     # 0.4 +- 1.96 sqrt(0.4 * 0.6 / 5130) = 0.4 +- 0.0134
     assert (low, high) == (pytest.approx(0.3866, abs=0.001), pytest.approx(0.4134, abs=0.001))
+
+
+def test_groups_that_a_benchmark_does_not_name_are_reported_after_its_own():
+    graded = [replace_groups(one, place=label) for one, label in zip(replies([1.0, 0.0]), "xy", strict=True)]
+    found = summarize(Plain(), graded, "avatar")
+    assert list(found["groups"]) == ["kind", "place"]
+    assert {label: entry["score"] for label, entry in found["groups"]["place"].items()} == {"x": 1.0, "y": 0.0}
+    assert "accuracy/x" not in found  # these are of the first title of its own
+
+
+def replace_groups(graded, **more):
+    return replace(graded, question=replace(graded.question, groups={**graded.question.groups, **more}))
 
 
 def test_a_benchmark_that_names_no_groups_is_reported_by_all_that_its_questions_have():
