@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -101,7 +102,10 @@ class Benchmark(ABC):
             DataError: A field is missing or of the wrong type; or the rules go by ``qtype``, and it is none of theirs.
         """
         options = row.get("options") or []
-        options = list(options.values()) if isinstance(options, Mapping) else options
+        if isinstance(options, Mapping):
+            if sorted(options) != list(ascii_uppercase[: len(options)]):
+                raise DataError(f"field 'options' must have the keys A, B, C, ..., got {', '.join(map(str, options))}")
+            options = [options[letter] for letter in sorted(options)]
         gold = row.get("gold", row.get("ground_truth"))
         if gold is None:
             raise DataError("field 'gold' is missing")

@@ -5,10 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from avatar.benchmarks import BENCHMARKS
+from avatar.benchmarks import BENCHMARKS, find_benchmark
 from avatar.benchmarks.exams.replies import question_row
 from avatar.benchmarks.question import Question, letter_of, option_texts
 from avatar.data.schema import Medium
+from avatar.errors import DataError
 
 quick = settings(max_examples=100, deadline=None)
 FORMS = ["{}. {}", "({}) {}", "{}: {}", "{}) {}", " {} . {} "]
@@ -76,3 +77,11 @@ def test_a_row_gives_back_all_of_its_question_that_grading_needs(key, options, g
     question = Question(key, "why?", "B", "choices", options, qtype="mood", groups=groups, ident="7", shown=shown)
     row = json.loads(json.dumps(question_row(question)))
     assert BENCHMARKS["jsonl"]().question_of_row(row) == question
+
+
+def test_options_of_a_row_go_by_their_letters_and_not_by_their_order():
+    benchmark = find_benchmark("video_holmes")()
+    row = {"gold": "A", "options": {"B": "cat", "A": "dog"}}
+    assert benchmark.question_of_row(row).options == ("dog", "cat")
+    with pytest.raises(DataError, match="must have the keys A, B, C, ..., got A, C"):
+        benchmark.question_of_row({"gold": "A", "options": {"A": "dog", "C": "cat"}})
