@@ -83,5 +83,5 @@ def test_options_of_a_row_go_by_their_letters_and_not_by_their_order():
     benchmark = find_benchmark("video_holmes")()
     row = {"gold": "A", "options": {"B": "cat", "A": "dog"}}
     assert benchmark.question_of_row(row).options == ("dog", "cat")
-    with pytest.raises(DataError, match="must have the keys A, B, C, ..., got A, C"):
+    with pytest.raises(DataError, match="must have the keys A, B, C"):
         benchmark.question_of_row({"gold": "A", "options": {"A": "dog", "C": "cat"}})
