@@ -162,6 +162,7 @@ def test_every_command_of_the_page_runs(ask):
         assert ask(command.removeprefix("avatar ask "))[0] == 0, command
 
 
+@pytest.mark.slow
 def test_the_python_example_of_the_page_runs(world):
     (code,) = blocks("python")
     (world / "example.py").write_text(code)

@@ -159,6 +159,7 @@ def test_any_other_error_stays_what_it_is():
 # -- Ctrl-C and two runs at once ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_after_ctrl_c_the_replies_are_kept_and_the_same_command_goes_on(here, capsys):
     write_questions(here / "jsonl", 150)
     process = start("jsonl", "--batch_size 1")
@@ -177,6 +178,7 @@ def test_after_ctrl_c_the_replies_are_kept_and_the_same_command_goes_on(here, ca
     assert results()["num_scored"] == 150
 
 
+@pytest.mark.slow
 def test_a_second_run_of_the_same_command_is_refused_while_the_first_goes_on(here, capsys):
     write_questions(here / "jsonl", 100)
     process = start("jsonl", "--batch_size 1")
