@@ -80,9 +80,9 @@ class Benchmark(ABC):
     def question(self, prompt: Prompt) -> Question:
         """The question that a prompt of :meth:`prompts` asks."""
 
-    def question_called(self, key: str) -> Question:
-        """The question of that key, as far as it is known without its clips."""
-        return Question(key, "", "", "exact")
+    def question_called(self, key: str) -> Question | None:
+        """The question of that key as the files have it now; None where only its prompt tells."""
+        return None
 
     def missing(self, keys: Sequence[str], recipe: Recipe, allowed: bool) -> dict[str, str]:
         """Which of these questions have media that are not there, and which; looked up before anything is decoded.

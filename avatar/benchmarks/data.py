@@ -81,8 +81,6 @@ class BenchmarkData(LightningDataModule):
         self.keys = [entry.key for entry in self.entries]
         if not self.keys:
             raise DataError(f"{self.name}: there are no questions in {self.dataset.indexes[0].folder}", "no questions")
-        if not self.keys:
-            raise DataError(f"{self.name}: there are no questions in {self.dataset.indexes[0].folder}")
         self.positions = spread(len(self.keys), self.limit)
         if len(self.keys) < self.benchmark.num_records:
             where = self.dataset.indexes[0].folder
@@ -90,8 +88,8 @@ class BenchmarkData(LightningDataModule):
         self.missing = self.benchmark.missing([self.keys[p] for p in self.positions], self.recipe, self.allow_missing)
         self.dataset.decoders = start_decoders(self.num_workers, self.dataset.rule, "recipe.time_limit")
 
-    def question(self, key: str) -> Question:
-        """The question called ``key``, of a benchmark that knows its questions without their clips."""
+    def question(self, key: str) -> Question | None:
+        """The question called ``key``; None of a benchmark that knows its questions by their prompts alone."""
         return self.benchmark.question_called(key)
 
     def test_dataloader(self) -> PromptLoader:

@@ -10,7 +10,7 @@ from jsonargparse import ArgumentParser
 from rich.console import Console
 
 from avatar.benchmarks import BENCHMARKS, Benchmark, find_benchmark
-from avatar.benchmarks.exams.exam import grade_all, results_stem
+from avatar.benchmarks.exams.grading import grade_all, results_stem
 from avatar.benchmarks.exams.sheet import Row, read_predictions
 from avatar.benchmarks.figures.results import read_results, write_results
 from avatar.benchmarks.figures.show import results_table

@@ -7,17 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
 from rich.console import Console
 from rich.text import Text
 
 from avatar.benchmarks.base import Benchmark
-from avatar.benchmarks.exams.judging import Judged, judge_open
-from avatar.benchmarks.exams.replies import Row, grade_row, graded_row, missing_row, outputs_of, reply_row
+from avatar.benchmarks.exams.grading import grade_all, note_counts, results_stem
+from avatar.benchmarks.exams.replies import Row, graded_row, missing_row, question_row, reply_row
 from avatar.benchmarks.exams.sheet import AnswerSheet
-from avatar.benchmarks.figures.results import make_results, write_results
-from avatar.benchmarks.figures.summary import settled
-from avatar.benchmarks.grades import Graded, Scoring
+from avatar.benchmarks.figures.results import write_results
+from avatar.benchmarks.grades import Scoring
 from avatar.benchmarks.question import Question
 from avatar.benchmarks.recipe import Recipe
 from avatar.chat import ChatClient
@@ -47,8 +45,8 @@ class Asked(Protocol):
     def failures(self) -> dict[str, Failure]:
         """What could not be read."""
 
-    def question(self, key: str) -> Question:
-        """The question called ``key``."""
+    def question(self, key: str) -> Question | None:
+        """The question called ``key``; None where only its prompt tells."""
 
 
 class Exam:
@@ -160,13 +158,20 @@ class Exam:
         data, benchmark = self.data, self.data.benchmark
         keys = [data.keys[p] for p in data.positions]
         known = [key for key in keys if key in rows or key in unread]
-        ordered = [rows.get(key) or missing_row(data.question(key), unread[key]) for key in known]
+        ordered = [self._row(key, rows.get(key), unread) for key in known]
         self._warn_of_silence(ordered)
         results, judged = grade_all(benchmark, data.name, ordered, self.scoring, self.judge, self._facts(ordered))
         if self.stem and self.sheet:
             self.sheet.finish([graded_row(r, g.grade) for r, g in zip(ordered, judged.graded, strict=True)])
             write_results(results_stem(self.stem, self.scoring), results)
         return results
+
+    def _row(self, key: str, row: Row | None, unread: Mapping[str, str]) -> Row:
+        """The reply, to the question as the files have it now: a gold answer that was mended since counts."""
+        question = self.data.question(key)
+        if row is None:
+            return missing_row(question or Question(key, "", "", "exact"), unread[key])
+        return {**row, **question_row(question)} if question else row
 
     def _warn_of_silence(self, rows: Sequence[Row]) -> None:
         """Where sound is what it is about, and hardly a clip has any."""
@@ -187,61 +192,6 @@ class Exam:
             "limit": data.limit,
             "num_skipped": sum(row["output"] is None for row in rows),
         }
-
-
-def grade_all(
-    benchmark: Benchmark,
-    name: str,
-    rows: Sequence[Row],
-    scoring: Scoring,
-    judge: ChatClient | None,
-    facts: dict[str, Any],
-) -> tuple[dict[str, Any], Judged]:
-    """Results of replies by one rule, and what the same replies come to by the benchmark's other rules."""
-    judged = judge_open(benchmark, [grade_row(benchmark, r, scoring) for r in rows], outputs_of(rows), scoring, judge)
-    others = {}
-    for other in benchmark.scorings:
-        if other != scoring:
-            graded = [grade_row(benchmark, row, other) for row in rows]
-            others[other] = headline(benchmark, graded, other)
-    told = {"num_asked": judged.num_asked, "num_failed": len(judged.failures)} if judge else None
-    notes = note_counts(rows)
-    shares = writing(rows)
-    results = make_results(
-        name, benchmark, judged.graded, scoring, **facts, **shares, notes=notes, judge=told, other_scorings=others
-    )
-    return results, judged
-
-
-def headline(benchmark: Benchmark, graded: Sequence[Graded], scoring: Scoring) -> dict[str, Any]:
-    """The overall figure alone, and how many replies it is of."""
-    scored = [one for one in settled(benchmark, graded, scoring) if one.grade.scored]
-    overall = benchmark.overall(scored, torch.ones(len(scored), dtype=torch.float64)) if scored else None
-    return {"accuracy": None if overall is None else round(float(overall), 6), "num_scored": len(scored)}
-
-
-def writing(rows: Sequence[Row]) -> dict[str, Any]:
-    """How the replies were written: the share that the length limit cut off, and their mean length in tokens."""
-    written = [row for row in rows if "length" in row]
-    if not written:
-        return {}
-    truncated = sum(not row["finished"] for row in written) / len(written)
-    length = sum(row["length"] for row in written) / len(written)
-    return {"truncated_share": round(truncated, 6), "completion_length": round(length, 6)}
-
-
-def note_counts(rows: Sequence[Row]) -> dict[str, int]:
-    """On how many questions something of a file was left out, by what."""
-    found: dict[str, int] = {}
-    for row in rows:
-        for note in dict.fromkeys(row.get("notes", [])):
-            found[note] = found.get(note, 0) + 1
-    return found
-
-
-def results_stem(stem: Path, scoring: Scoring) -> Path:
-    """Where the results of a rule go: those of ours need no name."""
-    return stem if scoring == "avatar" else stem.with_name(f"{stem.name}-{scoring}")
 
 
 def entry_hash(entry: Entry) -> str:

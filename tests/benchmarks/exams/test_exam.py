@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from avatar.benchmarks.data import BenchmarkData
-from avatar.benchmarks.exams.exam import Exam, note_counts, results_stem, writing
+from avatar.benchmarks.exams.exam import Exam
+from avatar.benchmarks.exams.grading import note_counts, results_stem, writing
+from avatar.benchmarks.exams.sheet import read_predictions
 from avatar.benchmarks.recipe import Recipe
 from avatar.errors import ConfigError, DataError
 from avatar.types import Completion, Prompt
@@ -153,6 +155,17 @@ def test_a_question_that_was_changed_or_whose_film_was_is_asked_anew_and_no_othe
     (root / "questions.jsonl").write_text(text.replace("how many are 2 ?", "how many are two ?"))
     (root / "4.mp4").write_bytes(b"another film")
     assert sorted(begun(asked(root), tmp_path / "run").before) == ["0", "1", "3", "5"]
+
+
+def test_a_gold_answer_that_was_mended_counts_and_the_question_is_not_asked_again(asked, tmp_path):
+    root = write(tmp_path / "q")
+    assert done(asked(root), tmp_path / "run")["accuracy"] == 1.0
+    text = (root / "questions.jsonl").read_text()
+    (root / "questions.jsonl").write_text(text.replace('"answer": 2', '"answer": 7'))
+    again = begun(asked(root), tmp_path / "run")
+    assert len(again.before) == NUM
+    assert again.finish(alone, first=True)["accuracy"] == pytest.approx(5 / 6, abs=1e-6)
+    assert read_predictions(tmp_path / "run.predictions.jsonl")[2]["gold"] in (7, "7")
 
 
 def test_of_a_larger_limit_the_replies_of_a_smaller_one_stand(asked, tmp_path):
