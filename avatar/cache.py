@@ -1,9 +1,13 @@
-"""A least-recently-used store with a bound in bytes."""
+"""A least-recently-used store with a bound in bytes, and what runs of one process share."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 class ByteCache:
@@ -42,3 +46,40 @@ class ByteCache:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+
+_shared: dict[Hashable, Any] | None = None
+
+
+@contextmanager
+def sharing(store: dict[Hashable, Any]) -> Iterator[None]:
+    """Inside, what is made by :func:`shared` is held in ``store`` and found there again.
+
+    Runs that follow one another in one process so decode and encode each clip once. Not to be nested.
+    """
+    global _shared
+    _shared = store
+    try:
+        yield
+    finally:
+        _shared = None
+
+
+def shared(key: Hashable, make: Callable[[], T]) -> T:
+    """What ``make`` gives; inside :func:`sharing`, what it gave when it was first called for ``key``.
+
+    Args:
+        key: Must name all that the value depends on, its kind included.
+        make: Called without arguments.
+    """
+    if _shared is None:
+        return make()
+    if key not in _shared:
+        _shared[key] = make()
+    found: T = _shared[key]
+    return found
+
+
+def is_sharing() -> bool:
+    """Whether :func:`sharing` is on."""
+    return _shared is not None

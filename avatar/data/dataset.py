@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, combinations, islice
 from pathlib import Path
+from typing import cast
 
 from avatar.cache import ByteCache
 from avatar.data.files import FileIndex, Index
@@ -24,6 +25,7 @@ from avatar.errors import DataError
 from avatar.types import Clip, Prompt
 
 Decoders = WorkerPool[Task, Prompt]
+PROMPTS_BYTES = 32 * 2**20
 
 
 def start_decoders(
@@ -44,12 +46,19 @@ class Pending:
         entry: The record.
         ticket: Of the workers; None while another question about the same clips is on its way, which then are held.
         held: Clips of its sample that need no decoding.
+        prompt: What it was when it was read before, if that is still held whole.
     """
 
     index: Index
     entry: Entry
     ticket: int | None = None
     held: dict[str, Clip] = field(default_factory=dict)
+    prompt: Prompt | None = None
+
+    @property
+    def sent(self) -> bool:
+        """Whether nothing more has to be asked of anybody."""
+        return self.ticket is not None or self.prompt is not None
 
     @property
     def sample(self) -> tuple[str, str]:
@@ -98,6 +107,7 @@ class PromptDataset:
         self.decoders = decoders or start_decoders(1, rule)
         self._ends = list(accumulate(len(index) for index in self.indexes))
         self._clips = ByteCache(cache_mb * 2**20)
+        self._prompts = ByteCache(PROMPTS_BYTES if cache_mb else 0)  # by sample and record, without their clips
         self._ahead: dict[tuple[str, str], list[Pending]] = {}  # by sample: the one being decoded, and who waits for it
 
     def __len__(self) -> int:
@@ -144,16 +154,16 @@ class PromptDataset:
 
     def collect(self, pending: Pending) -> Prompt | Failure:
         """What became of it. Each is to be collected once, or forgotten."""
-        if pending.ticket is None:  # wanted before the one that it waits for is collected
+        if not pending.sent:  # wanted before the one that it waits for is collected
             self._send(pending)
-        assert pending.ticket is not None
         try:
-            prompt = self.decoders.collect(pending.ticket)
+            prompt = pending.prompt or self.decoders.collect(cast(int, pending.ticket))
         except DataError as error:
             return self._failure(pending, error)
         else:
             clips = tuple(pending.held.get(clip.key, clip) for clip in prompt.clips)
             self._hold(pending, clips)
+            self._prompts.put((pending.sample, pending.entry.key), _bare(prompt), _text_bytes(prompt))
             return replace(prompt, clips=clips)
         finally:
             self._release(pending)
@@ -175,11 +185,21 @@ class PromptDataset:
     def _send(self, pending: Pending) -> None:
         index, entry = pending.index, pending.entry
         pending.held = self._clips.get(pending.sample) or {}
+        pending.prompt = self._whole(pending)
+        if pending.prompt:
+            return
         other = index.next_sample(entry) if self.swap else None
         hints = self.overlays[self.indexes.index(index)].lines_of(entry.key)
         held = {key: clip.notes for key, clip in pending.held.items()}
         task = Task(entry, self.style, self.rule, held, self.swap, other, hints, self.modalities)
         pending.ticket = self.decoders.submit(task)
+
+    def _whole(self, pending: Pending) -> Prompt | None:
+        """The prompt as it was read before, if it and all of its clips are held."""
+        found: tuple[Prompt, tuple[str, ...]] | None = self._prompts.get((pending.sample, pending.entry.key))
+        if found is None or any(key not in pending.held for key in found[1]):
+            return None
+        return replace(found[0], clips=tuple(pending.held[key] for key in found[1]))
 
     def _release(self, pending: Pending) -> None:
         """Send what waits for the same sample: all of it where the clips are held by now, else the next."""
@@ -189,7 +209,7 @@ class PromptDataset:
             del self._ahead[pending.sample]
             return
         for waiting in ahead if self._clips.get(pending.sample) else ahead[:1]:
-            if waiting.ticket is None:
+            if not waiting.sent:
                 self._send(waiting)
 
     def _hold(self, pending: Pending, clips: Sequence[Clip]) -> None:
@@ -202,6 +222,16 @@ class PromptDataset:
         if not reason.startswith(entry.home):  # the workers do not know what they died of
             reason = f"{entry.where}: {reason}"
         return Failure(entry.key, reason, error.cause)
+
+
+def _bare(prompt: Prompt) -> tuple[Prompt, tuple[str, ...]]:
+    """A prompt without its clips, and their keys."""
+    return replace(prompt, clips=()), tuple(clip.key for clip in prompt.clips)
+
+
+def _text_bytes(prompt: Prompt) -> int:
+    """About what a prompt without its clips takes."""
+    return 1000 + 2 * len(str(prompt.messages)) + 2 * len(str(prompt.metadata))
 
 
 def _num_bytes(clip: Clip) -> int:

@@ -11,6 +11,7 @@ from lightning.pytorch import LightningDataModule
 from rich.console import Console
 from rich.text import Text
 
+from avatar.cache import shared
 from avatar.data.dataset import PromptDataset, start_decoders
 from avatar.data.loader import PromptLoader
 from avatar.data.plan import Phase, Plan, Stretch, plan_epoch, plan_in_order
@@ -121,7 +122,10 @@ class ShardData(LightningDataModule):
     def _dataset(self, *folders: str) -> PromptDataset:
         if not folders:
             raise ConfigError("there is no training data: give --data.train FOLDER")
-        dataset = PromptDataset(folders, self.style, self.rule, self.cache_mb, None, self.decoders, self.hints)
+        key = ("prompts", folders, self.style, self.rule, self.cache_mb, self.hints)
+        dataset = shared(
+            key, lambda: PromptDataset(folders, self.style, self.rule, self.cache_mb, None, self.decoders, self.hints)
+        )
         if self.trainer is None or self.trainer.is_global_zero:
             for note in dict.fromkeys(note for overlay in dataset.overlays for note in overlay.notes):
                 Console(stderr=True).print(Text(note), soft_wrap=True)

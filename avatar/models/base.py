@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig
 
+from avatar.cache import ByteCache
 from avatar.errors import CheckpointError, ConfigError
 from avatar.models.lora import LoRA, base_name, inject, is_lora, lora_layers, switched_off
 from avatar.registry import Registry
@@ -83,6 +84,9 @@ class ModelAdapter(ABC, nn.Module):
     @abstractmethod
     def tower_features(self, clips: Sequence[Clip]) -> list[dict[str, Tensor]]:
         """[tokens, H] of each clip, by the kinds of :attr:`media_token_ids` that it has."""
+
+    def hold_clips_in(self, store: ByteCache) -> None:
+        """Keep encoded clips in ``store``, which a model with the same towers may have filled; without one, nothing."""
 
     @property
     @abstractmethod

@@ -91,7 +91,7 @@ class ClipEncoder:
         if frozen:
             encoded = [self._kept(clip) for clip in distinct.values()]
         else:
-            self.cache.clear()
+            self.cache = ByteCache(self.cache.max_bytes)  # what was held may be others' as well
             encoded = self._run_towers(list(distinct.values()))
         found = dict(zip(distinct, encoded, strict=True))
         return [found[content_key(clip)] for clip in clips]

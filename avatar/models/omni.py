@@ -118,6 +118,10 @@ class OmniAdapter(ModelAdapter):
         """Counted by :class:`ClipEncoder`."""
         return dict(self.clips.counts)
 
+    def hold_clips_in(self, store: ByteCache) -> None:
+        """See :class:`ModelAdapter`."""
+        self.clips.cache = store
+
     def tower_features(self, clips: Sequence[Clip]) -> list[dict[str, Tensor]]:
         """[tokens, H] of each clip by kind; while the towers learn, all in one pass through each."""
         return [encoded.features for encoded in self.clips(clips, self.towers_frozen)]

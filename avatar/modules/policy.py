@@ -8,6 +8,7 @@ from operator import attrgetter
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
+from avatar.cache import ByteCache, is_sharing, shared
 from avatar.models.base import ModelAdapter, Prefix, load_adapter, load_skeleton
 from avatar.models.lora import LoRA, is_lora
 from avatar.types import Prompt
@@ -68,6 +69,9 @@ class Policy(LightningModule):
         self.adapter.freeze_towers(self.freeze_towers)
         if self.gradient_checkpointing:
             self.adapter.checkpoint_gradients()
+        if is_sharing() and self.skeleton is None and self.adapter.towers_frozen:
+            towers = (self.adapter.tower_fingerprint(), self.dtype_name, self.attn_implementation, self.cache_mb)
+            self.adapter.hold_clips_in(shared(("encoded", *towers), lambda: ByteCache(self.cache_mb * 2**20)))
 
     def is_saved(self, name: str) -> bool:
         """Whether a checkpoint holds what ``state_dict`` calls ``name``: with LoRA, only what is trained."""
