@@ -9,9 +9,10 @@ import pytest
 import yaml
 
 from avatar.cli import main
+from avatar.commands import folders
 from avatar.commands.curriculum import read, show, state
-from avatar.commands.curriculum.plan import as_arguments, flatten
 from avatar.commands.curriculum.recipe import Recipe, StageTest
+from avatar.commands.parsed import as_arguments, flatten
 
 ROOT = Path(__file__).parent.parent
 RL = {
@@ -177,8 +178,8 @@ def test_flatten_loses_no_leaf_and_tells_places_apart():
 def test_a_fingerprint_follows_names_sizes_and_content_of_small_and_large_files(tmp_path):
     (tmp_path / "small").write_bytes(b"abc")
     (tmp_path / "large").write_bytes(bytes(2**21))
-    seen = {state.fingerprint(tmp_path)}
-    assert state.fingerprint(tmp_path) in seen
+    seen = {folders.fingerprint(tmp_path)}
+    assert folders.fingerprint(tmp_path) in seen
     for change in (
         lambda: (tmp_path / "small").write_bytes(b"abd"),
         lambda: (tmp_path / "large").write_bytes(bytes(2**21 - 1) + b"x"),  # the last byte of the last block
@@ -187,22 +188,22 @@ def test_a_fingerprint_follows_names_sizes_and_content_of_small_and_large_files(
         lambda: (tmp_path / "new").write_bytes(b""),
     ):
         change()
-        assert state.fingerprint(tmp_path) not in seen
-        seen.add(state.fingerprint(tmp_path))
-    assert state.fingerprint("Qwen/Qwen2.5-Omni-7B") == "Qwen/Qwen2.5-Omni-7B"
+        assert folders.fingerprint(tmp_path) not in seen
+        seen.add(folders.fingerprint(tmp_path))
+    assert folders.fingerprint("Qwen/Qwen2.5-Omni-7B") == "Qwen/Qwen2.5-Omni-7B"
 
 
 def test_the_fingerprint_of_data_is_that_of_the_shards_alone(micro):
-    before = state.data_fingerprint(micro / "dev")
+    before = folders.data_fingerprint(micro / "dev")
     (micro / "dev" / "extra.index.json").write_text("{}")
     try:
-        assert state.data_fingerprint(micro / "dev") == before != state.data_fingerprint(micro / "test")
+        assert folders.data_fingerprint(micro / "dev") == before != state.data_fingerprint(micro / "test")
     finally:
         (micro / "dev" / "extra.index.json").unlink()
 
 
 def test_differences_name_the_key_and_both_values():
-    assert state.differences({"a": 1, "b": 2, "c": 3}, {"a": 1, "b": 4, "d": None}) == [
+    assert folders.differences({"a": 1, "b": 2, "c": 3}, {"a": 1, "b": 4, "d": None}) == [
         "b: 2 -> 4", "c: 3 -> unset", "d: unset -> None",
     ]  # fmt: skip
 
@@ -310,7 +311,7 @@ def test_a_model_that_was_replaced_is_refused(here, capsys):
     shutil.copy("runs/c/s1/model/model.safetensors", "runs/c/s0/model/model.safetensors")
     refused(capsys, r"runs/c/s0/model is not the model that it wrote")
     record = json.loads(Path("runs/c/s0/stage.json").read_text())
-    record["model"] = state.fingerprint("runs/c/s0/model")
+    record["model"] = folders.fingerprint("runs/c/s0/model")
     Path("runs/c/s0/stage.json").write_text(json.dumps(record))
     refused(capsys, r"s1 was run from another model than the one that lies in runs/c/s0/model now")
 
@@ -367,7 +368,7 @@ def test_a_part_of_it_and_then_the_rest(here):
 
 
 def test_two_at_a_time_in_one_folder_are_refused(here, capsys):
-    with state.locked(Path("runs/c")):
+    with folders.locked(Path("runs/c"), "another `avatar curriculum`"):
         assert curriculum() == 2
     assert "another `avatar curriculum`" in capsys.readouterr().err
 
@@ -384,10 +385,10 @@ def half_done(name: str) -> None:
 
 def test_a_kill_while_the_model_is_exported_costs_the_export_alone(here):
     numbers = json.loads(Path("runs/c/curriculum.json").read_text())
-    before, metrics = state.fingerprint("runs/c/s2/model"), Path("runs/c/s2/metrics.csv").read_bytes()
+    before, metrics = folders.fingerprint("runs/c/s2/model"), Path("runs/c/s2/metrics.csv").read_bytes()
     half_done("s2")
     assert curriculum() == 0
-    assert state.fingerprint("runs/c/s2/model") == before
+    assert folders.fingerprint("runs/c/s2/model") == before
     assert Path("runs/c/s2/metrics.csv").read_bytes() == metrics
     assert results(json.loads(Path("runs/c/curriculum.json").read_text())) == results(numbers)
     assert not list(Path("runs/c/s2").glob("model.*"))
@@ -445,6 +446,6 @@ def test_the_curriculum_of_the_7b_runs_as_it_stands_but_for_its_size_and_its_jud
     assert curriculum(stages=stages, out="runs/seven") == 0
     summary = json.loads(Path("runs/seven/curriculum.json").read_text())
     assert [row["completions"] for row in summary["stages"]] == [None, 12, 12, 12]
-    models = [state.fingerprint(f"runs/seven/s{i}/model") for i in range(4)]
+    models = [folders.fingerprint(f"runs/seven/s{i}/model") for i in range(4)]
     assert models[0] != models[1]  # LoRA is merged, and the next starts from a full model
     assert not [p for p in Path("runs/seven/s3/model").iterdir() if "adapter" in p.name]

@@ -13,7 +13,7 @@ from random import Random
 import pytest
 import yaml
 
-from avatar.commands.curriculum import state
+from avatar.commands import folders
 from avatar.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent
@@ -108,7 +108,7 @@ def whole(tmp_path_factory):
     """One that nothing happened to."""
     folder = tmp_path_factory.mktemp("whole")
     finish(folder)
-    assert len({state.fingerprint(folder / "runs/c" / f"s{i}" / "model") for i in range(3)}) == 3
+    assert len({folders.fingerprint(folder / "runs/c" / f"s{i}" / "model") for i in range(3)}) == 3
     return folder
 
 
@@ -179,7 +179,7 @@ def test_a_stage_on_two_devices_runs_in_processes_of_its_own_and_is_killed_and_g
     two.append(f"--stages={json.dumps(stages)}")
     process = start(tmp_path, *two)
     wait_for(tmp_path / "runs/two/s1/metrics.csv", 6, process)
-    with pytest.raises(ConfigError, match="is at work in"), state.locked(tmp_path / "runs/two"):
+    with pytest.raises(ConfigError, match="is at work in"), folders.locked(tmp_path / "runs/two", "somebody"):
         pass
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)

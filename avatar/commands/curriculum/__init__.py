@@ -23,6 +23,7 @@ from avatar.commands.curriculum.recipe import (
     check_there,
 )
 from avatar.commands.curriculum.state import Record
+from avatar.commands.folders import locked
 from avatar.commands.train import quieten
 from avatar.errors import ConfigError
 from avatar.registry import did_you_mean
@@ -103,7 +104,7 @@ def curriculum(recipe: Recipe, options: Options) -> None:
         return
     plan.check_machine(chosen)
     state.check_records(_kept(chosen, options.restart), contents=False)
-    with state.locked(Path(recipe.out)) as lock:
+    with locked(Path(recipe.out), "another `avatar curriculum`, or a stage that it started,") as lock:
         if options.restart:
             for folder in state.restart(stages, options.restart):
                 print(f"set aside: {folder}")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +11,12 @@ import torch
 from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, LightningModule
 
-from avatar.cli import users_error
 from avatar.commands.curriculum.recipe import Recipe, Stage, check_there
-from avatar.commands.train import AvatarCLI
+from avatar.commands.parsed import MODEL_PATH, ParsedCLI, as_arguments, flatten, folders_of, naming, num_devices
 from avatar.errors import ConfigError
 from avatar.modules import RLModule
 from avatar.types import Prompt
 
-PATH = "model.init_args.policy.init_args.path"
 # Where a run lies and how it is shown, and what it goes on from: a stage that differs in these alone is the same.
 PLACES = ("trainer.default_root_dir", "trainer.enable_progress_bar", "ckpt_path", "config")
 
@@ -70,16 +66,6 @@ class Planned:
         return self.folder / "checkpoints" / "last.ckpt"
 
 
-class _Parsed(AvatarCLI):
-    """Parses and makes the objects, and starts nothing; without a Trainer, whose accelerator may be elsewhere."""
-
-    def instantiate_trainer(self, **kwargs: Any) -> Any:
-        """None."""
-
-    def _run_subcommand(self, subcommand: str) -> None:
-        """Nothing."""
-
-
 def plan(recipe: Recipe, made: list[str]) -> list[Planned]:
     """Parse every stage's config with its overrides, and make its objects.
 
@@ -127,11 +113,11 @@ def _plan_stage(stage: Stage, recipe: Recipe, before: Planned | None) -> Planned
     if before:
         args.append(f"--model.policy.path={before.exported}")
     with naming(f"stage {stage.name} ({stage.config})"):
-        cli = _Parsed(args)
+        cli = ParsedCLI(args)
     config = cli.config["fit"]
     settings = dict(flatten(json.loads(json.dumps(config.as_dict(), default=str))))
-    start = str(settings.get(PATH))
-    left_out = {*PLACES, PATH} if before else {*PLACES}
+    start = str(settings.get(MODEL_PATH))
+    left_out = {*PLACES, MODEL_PATH} if before else {*PLACES}
     return Planned(
         name=stage.name,
         title=stage.title or stage.name,
@@ -140,37 +126,13 @@ def _plan_stage(stage: Stage, recipe: Recipe, before: Planned | None) -> Planned
         args=args,
         settings={key: value for key, value in settings.items() if key not in left_out},
         start=start,
-        data=sorted(set(_folders(config.data.as_dict()))),
-        devices=_devices(config.trainer),
+        data=sorted(set(folders_of(config.data.as_dict()))),
+        devices=num_devices(config.trainer),
         trainer=config.trainer,
         num_threads=config.get("num_threads"),
         model=cli.model,
         datamodule=cli.datamodule,
     )
-
-
-def as_arguments(overrides: dict[str, Any], above: str = "") -> list[str]:
-    """``{"model": {"optimizer.lr": 1e-4}}`` as ``--model.optimizer.lr=0.0001``; a class goes with its arguments."""
-    args = []
-    for key, value in overrides.items():
-        if isinstance(value, dict) and value and "class_path" not in value:
-            args += as_arguments(value, f"{above}{key}.")
-        else:
-            text = value if isinstance(value, str) else json.dumps(value)
-            args.append(f"--{above}{key}={text}")
-    return args
-
-
-def flatten(tree: Any, above: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of every leaf."""
-    if isinstance(tree, dict) and tree:
-        for key, value in tree.items():
-            yield from flatten(value, f"{above}.{key}" if above else str(key))
-    elif isinstance(tree, list) and any(isinstance(value, dict | list) for value in tree):
-        for i, value in enumerate(tree):
-            yield from flatten(value, f"{above}[{i}]")
-    else:
-        yield above, tree
 
 
 def rehearse(stage: Planned) -> None:
@@ -188,24 +150,6 @@ def rehearse(stage: Planned) -> None:
     stage.datamodule.teardown("fit")
 
 
-@contextmanager
-def naming(what: str) -> Iterator[None]:
-    """Put ``what`` before the message of an error that is meant for the user."""
-    try:
-        yield
-    except Exception as error:
-        if (cause := users_error(error)) is None:
-            raise
-        raise ConfigError(f"{what}: {cause}") from error
-
-
-def _folders(data: dict[str, Any]) -> Iterator[str]:
-    """What a data module reads in training: ``train``, ``val``, and the paths of phases."""
-    for key, value in flatten(data.get("init_args") or {}):
-        if value and (key in ("train", "val") or (key.startswith("train[") and key.endswith("path"))):
-            yield str(value)
-
-
 def _check_start(first: Planned, made: list[str]) -> None:
     """A hub id is left to the stage; what can only be a folder must be there or be made."""
     path = Path(first.start)
@@ -214,14 +158,3 @@ def _check_start(first: Planned, made: list[str]) -> None:
         raise ConfigError(
             f"stage {first.name} starts from {first.start}, which is no folder here, and no command under data makes it"
         )
-
-
-def _devices(trainer: Namespace) -> int:
-    devices = trainer.devices
-    if isinstance(devices, list):
-        return len(devices)
-    if isinstance(devices, str) and "," in devices:
-        return len([part for part in devices.split(",") if part.strip()])
-    if str(devices) in ("auto", "-1"):
-        return max(1, torch.cuda.device_count()) if trainer.accelerator != "cpu" else 1
-    return int(devices)

@@ -16,9 +16,11 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from avatar.commands.curriculum.plan import Planned, as_arguments, naming
+from avatar.commands.curriculum.plan import Planned
 from avatar.commands.curriculum.recipe import StageTest
-from avatar.commands.curriculum.state import Record, data_fingerprint, fingerprint, new_record
+from avatar.commands.curriculum.state import Record, new_record
+from avatar.commands.folders import data_fingerprint, fingerprint
+from avatar.commands.parsed import as_arguments, naming
 from avatar.commands.train import AvatarCLI
 from avatar.errors import AvatarError, ConfigError
 

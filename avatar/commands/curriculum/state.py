@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from avatar.commands.curriculum.plan import Planned
+from avatar.commands.folders import data_fingerprint, differences, fingerprint, set_folder_aside
 from avatar.errors import ConfigError
 from avatar.modules.logs import replace_text
-
-WHOLE, BLOCK = 2**20, 4096  # bytes up to which a file is read whole; else of a block
 
 
 @dataclass
@@ -62,30 +58,6 @@ def new_record(stage: Planned) -> Record:
     """Of a stage that begins now; the folders that it reads are looked at."""
     data = {folder: data_fingerprint(folder) for folder in stage.data}
     return Record(stage.settings, fingerprint(stage.start), data)
-
-
-def fingerprint(folder: str | Path, pattern: str = "*", blocks: int = 256) -> str:
-    """A hash of the files in a folder: names, sizes, and content, of files over 1 MB so many blocks of 4 KB.
-
-    What is no folder here (a hub id, an address) is its name.
-    """
-    if not Path(folder).is_dir():
-        return str(folder)
-    digest = hashlib.sha256()
-    for path in sorted(path for path in Path(folder).rglob(pattern) if path.is_file()):
-        size = path.stat().st_size
-        digest.update(f"{path.relative_to(folder)} {size} ".encode())
-        whole = size <= WHOLE
-        with path.open("rb") as file:
-            for at in [0] if whole else [i * (size - BLOCK) // (blocks - 1) for i in range(blocks)]:
-                file.seek(at)
-                digest.update(file.read(WHOLE if whole else BLOCK))
-    return digest.hexdigest()[:16]
-
-
-def data_fingerprint(folder: str | Path) -> str:
-    """Of shards: an index beside them may come and go."""
-    return fingerprint(folder, "*.tar", blocks=8)
 
 
 def check_records(stages: Sequence[Planned], contents: bool = True) -> dict[str, Record | None]:
@@ -139,42 +111,10 @@ def check_contents(stage: Planned, record: Record) -> None:
         raise ConfigError(f"stage {stage.name}: {stage.exported} is not the model that it wrote. {_way_out(stage)}")
 
 
-def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """``key: then -> now`` for every dotted key whose value is not the same."""
-    keys = [key for key in {**then, **now} if then.get(key, "unset") != now.get(key, "unset")]
-    return [f"{key}: {then.get(key, 'unset')} -> {now.get(key, 'unset')}" for key in keys]
-
-
 def restart(stages: Sequence[Planned], name: str) -> list[Path]:
     """Set aside the folder of a stage and of all after it; returns where they lie now."""
     after = list(stages)[[stage.name for stage in stages].index(name) :]
-    return [_set_aside(stage.folder) for stage in after if stage.folder.exists()]
-
-
-def _set_aside(folder: Path) -> Path:
-    number = 1
-    while (aside := folder.with_name(f"{folder.name}.{number}")).exists():
-        number += 1
-    return folder.rename(aside)
-
-
-@contextmanager
-def locked(out: Path) -> Iterator[int]:
-    """Keep others out of the folder while this process, or a stage that it has started, lives.
-
-    Yields:
-        The file descriptor that holds the lock, for processes to inherit.
-
-    Raises:
-        ConfigError: Another is at work there.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(f"another `avatar curriculum`, or a stage that it started, is at work in {out}") from None
-        yield file.fileno()
+    return [set_folder_aside(stage.folder) for stage in after if stage.folder.exists()]
 
 
 def _check_empty(stage: Planned) -> None:
