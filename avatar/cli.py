@@ -30,6 +30,8 @@ COMMANDS = {
     "bench": ("avatar.commands.bench", "measure on this machine: answers, data, replay, rewards, step"),
     "list": ("avatar.commands.listing", "what is registered: advantages, rewards, benchmarks ..."),
     "curriculum": ("avatar.commands.curriculum", "stages one after another, each from the last one's weights"),
+    "sweep": ("avatar.commands.sweep", "every combination of some settings, compared in one table"),
+    "report": ("avatar.commands.report", "a page of figures from runs and sweeps"),
     "demo": ("avatar.commands.demo", "the whole path on the micro-world, in minutes on two cores"),
 }
 

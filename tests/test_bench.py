@@ -3,7 +3,7 @@ import json
 import pytest
 
 from avatar.commands.bench import main
-from avatar.commands.bench.bar import LateBar
+from avatar.commands.bar import LateBar
 from avatar.commands.bench.replay import fill
 from avatar.errors import ConfigError
 
@@ -50,7 +50,7 @@ def test_what_cannot_be_measured_is_said_first(arguments, message):
 
 def test_the_bar_shows_only_when_the_work_takes_its_time(capsys, monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("avatar.commands.bench.bar.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("avatar.commands.bar.time.monotonic", lambda: now[0])
     with LateBar("work", 3) as bar:
         now[0] = 1.9
         bar.advance()

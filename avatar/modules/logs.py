@@ -124,7 +124,7 @@ class StepLines:
 
 def is_measured(name: str) -> bool:
     """Whether a metric is a reading of the machine, which no two runs share."""
-    return name.startswith(("time/", "memory/", "encode/"))
+    return name.startswith(("time/", "cpu/", "memory/", "encode/"))
 
 
 class RunLogger(Logger):

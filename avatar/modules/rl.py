@@ -105,6 +105,7 @@ class RLModule(EvaluationModule):
         self.rollout: Rollout | None = None
         self.metrics: dict[str, Any] = {}
         self._seconds: dict[str, float] = {}
+        self._cpu = 0.0
         self.origin: dict[str, str] = {}
         self._stored: dict[str, Any] = {}
         check_settings(self)
@@ -146,6 +147,7 @@ class RLModule(EvaluationModule):
         Where several processes train in step, a batch may be empty, see :class:`PromptLoader`.
         """
         self._seconds, step, towers_before = {}, self.global_step + 1, self._tower_calls()
+        self._cpu = time.process_time()
         if not batch:
             self._stand_by(step)
             return
@@ -335,7 +337,8 @@ class RLModule(EvaluationModule):
             memory["memory/gpu_mb"] = torch.cuda.max_memory_allocated(self.device) / 2**20
         skipped = getattr(self.trainer.datamodule, "failures", {})  # type: ignore[attr-defined]
         counts = {"completions/generated": float(self.num_generated), "data/skipped": float(len(skipped))}
-        self.log_step({**metrics, **counts, **self._seconds, **memory}, self.global_step)
+        cpu = {"cpu/step": time.process_time() - self._cpu}
+        self.log_step({**metrics, **counts, **self._seconds, **cpu, **memory}, self.global_step)
         self.log("reward", metrics.get("reward/mean", torch.nan), prog_bar=True, logger=False)
 
     # -- checkpoints -------------------------------------------------------------------------------------------------

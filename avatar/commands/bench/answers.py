@@ -23,7 +23,7 @@ from avatar.benchmarks.data import BenchmarkData
 from avatar.benchmarks.exams.exam import Exam
 from avatar.benchmarks.exams.sheet import read_predictions
 from avatar.benchmarks.recipe import Recipe
-from avatar.commands.bench.bar import LateBar
+from avatar.commands.bar import LateBar
 from avatar.commands.bench.quiz import FIT_STEPS, fit_policy, write_quiz
 from avatar.commands.train import quieten
 from avatar.data.micro import RULE

@@ -17,7 +17,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from avatar.commands.bench.bar import LateBar
+from avatar.commands.bar import LateBar
 from avatar.commands.bench.clips import FPS, make_clip
 from avatar.commands.bench.lots import PIPELINE, Pipeline, check_runs, make_runs, measure_runs
 from avatar.commands.bench.ways import NUM_FRAMES, WAYS, File, check_crop, file_of, load_pyav, sound_of

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import psutil
 
-from avatar.commands.bench.bar import LateBar
+from avatar.commands.bar import LateBar
 from avatar.commands.bench.ways import RULE, VIDEO, File, Seen, Way, by_us, check_same
 from avatar.data.dataset import PromptDataset
 from avatar.data.loader import PromptLoader

@@ -17,7 +17,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from avatar.commands.bench.bar import LateBar
+from avatar.commands.bar import LateBar
 from avatar.commands.bench.memory import resident_mb
 from avatar.errors import ConfigError
 from avatar.replay import Entry, Replay, ReplayBuffer, RewardTracker

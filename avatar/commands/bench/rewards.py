@@ -17,7 +17,7 @@ from rich.table import Table
 from torchmetrics.functional.text import rouge_score, word_error_rate
 
 from avatar.answers import payloads
-from avatar.commands.bench.bar import LateBar
+from avatar.commands.bar import LateBar
 from avatar.errors import ConfigError
 from avatar.rewards import Accuracy, Format, Reward, SelfConsistency
 from avatar.types import Completion, Prompt

@@ -18,7 +18,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from avatar.commands.bench.bar import LateBar
+from avatar.commands.bar import LateBar
 from avatar.commands.bench.errors import BenchError
 from avatar.commands.bench.job import Job, write_job
 from avatar.commands.bench.options import StepOptions

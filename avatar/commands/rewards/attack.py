@@ -12,7 +12,7 @@ from typing import Any, Literal
 from rich.console import Console
 
 from avatar.chat import ChatClient
-from avatar.commands.bench.bar import LateBar
+from avatar.commands.bar import LateBar
 from avatar.commands.rewards.attack_tables import print_trial
 from avatar.commands.rewards.config import read_mix
 from avatar.commands.rewards.obedient import MODEL, obedient_judge

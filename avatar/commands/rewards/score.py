@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from avatar.commands.bench.bar import LateBar
+from avatar.commands.bar import LateBar
 from avatar.commands.rewards.attack import check_json
 from avatar.commands.rewards.config import read_mix
 from avatar.commands.rewards.figures import differences, disagreements, distribution, worst_places, zero_spread

@@ -1,8 +1,7 @@
-"""Tables and figures from what runs have written."""
+"""The table and the two pictures that ``avatar demo`` ends with."""
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,33 +15,10 @@ import matplotlib.pyplot as plt
 
 from avatar.modules.health import ADVANTAGE_LABELS, STALENESS_LABELS
 from avatar.replay import TIERS
+from avatar.report.curves import read_curve
 
 STYLES = (("black", "-", "o"), ("0.45", "--", "s"), ("tab:red", "-", "^"), ("tab:blue", "-.", "D"), ("0.6", ":", "v"))
 WINDOW = 20  # steps that a share is averaged over in a figure
-
-# -- reading -----------------------------------------------------------------------------------------------------------
-
-
-def read_curve(metrics: Path, x: str, y: str) -> list[tuple[float, float]]:
-    """(x, y) of each row of a ``metrics.csv`` that has ``y``; an empty x is 0, a column that is not there gives []."""
-    with metrics.open(newline="", encoding="utf-8") as file:
-        return [(float(row.get(x) or 0), float(row[y])) for row in csv.DictReader(file) if row.get(y)]
-
-
-def mean_of(metrics: Path, key: str) -> float | None:
-    """Mean of a column over the rows that have it; None where none has."""
-    values = [y for _, y in read_curve(metrics, "step", key)]
-    return round(sum(values) / len(values), 6) if values else None
-
-
-def completions_to(metrics: Path, target: float) -> int | None:
-    """Completions generated when validation accuracy first reached ``target``; None if it never did."""
-    reached = (x for x, y in read_curve(metrics, "completions/generated", "val/accuracy") if y >= target)
-    first = next(reached, None)
-    return None if first is None else int(first)
-
-
-# -- tables ------------------------------------------------------------------------------------------------------------
 
 
 def arms_table(summary: Mapping[str, Any]) -> Table:
@@ -72,9 +48,6 @@ def arms_table(summary: Mapping[str, Any]) -> Table:
     table.add_section()
     table.add_row("seconds in all", f"{summary['seconds']['total']:.1f}", *("" for _ in arms), style="bold")
     return table
-
-
-# -- figures -----------------------------------------------------------------------------------------------------------
 
 
 def plot_learning_curves(runs: Mapping[str, Path], out: Path) -> None:
