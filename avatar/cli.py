@@ -27,7 +27,7 @@ COMMANDS = {
     "data": ("avatar.commands.data", "make, pack, look at and check data: synth, pack, inspect, validate, index"),
     "hints": ("avatar.commands.hints", "have a teacher write the hints that a stuck policy is shown"),
     "rewards": ("avatar.commands.rewards", "try a reward mix on saved completions and on attacks: score, attack"),
-    "bench": ("avatar.commands.bench", "measure on this machine: answers, data, replay, rewards, step"),
+    "bench": ("avatar.commands.bench", "measure on this machine: answers, curves, data, replay, rewards, step"),
     "list": ("avatar.commands.listing", "what is registered: advantages, rewards, benchmarks ..."),
     "curriculum": ("avatar.commands.curriculum", "stages one after another, each from the last one's weights"),
     "sweep": ("avatar.commands.sweep", "every combination of some settings, compared in one table"),

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from avatar.commands.bench import main
 from avatar.commands.bar import LateBar
+from avatar.commands.bench import main
 from avatar.commands.bench.replay import fill
 from avatar.errors import ConfigError
 

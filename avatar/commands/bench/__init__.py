@@ -8,6 +8,7 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from avatar.commands.bench.answers import AnswerOptions, bench_answers
+from avatar.commands.bench.curves import CurveOptions, bench_curves
 from avatar.commands.bench.data import DataOptions, bench_data
 from avatar.commands.bench.options import StepOptions
 from avatar.commands.bench.replay import ReplayOptions, bench_replay
@@ -17,6 +18,7 @@ from avatar.commands.bench.step import bench_step
 # name: (its options, what is called with them)
 BENCHES: dict[str, tuple[type, Callable[[Any], None]]] = {
     "answers": (AnswerOptions, bench_answers),
+    "curves": (CurveOptions, bench_curves),
     "data": (DataOptions, bench_data),
     "replay": (ReplayOptions, bench_replay),
     "rewards": (RewardOptions, bench_rewards),

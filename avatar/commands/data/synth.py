@@ -14,11 +14,15 @@ from typing import Any, Literal
 from rich.progress import Progress
 
 from avatar.data.micro import SPLITS, draw_split, language, render_mp4
+from avatar.data.micro_sparse import draw_sparse_split, sparse_language
 from avatar.data.micro_stages import STAGE_SPLITS, draw_stage_split, render_stage_mp4, stage_language
+from avatar.data.micro_text import draw_text_split, text_language, write_texts
 from avatar.data.schema import Record
 from avatar.data.shards import write_shards
 from avatar.errors import ConfigError
 from avatar.models.tiny import write_tiny_model
+
+Drawn = tuple[str, Any, list[Record]]  # key, scene, its questions
 
 
 @dataclass(frozen=True)
@@ -29,19 +33,20 @@ class World:
         manifest: Its name and version; data of another one is not taken for it.
         splits: Number of clips, by split.
         draw: (key, scene, questions) of the first clips of a split, from its name, their number and a seed.
-        render: A scene as an MP4 file.
+        render: A scene as an MP4 file; None where it is told in words and has no media.
         language: Sentences for the tokenizer of the tiny model.
     """
 
     manifest: dict[str, int]
     splits: dict[str, int]
-    draw: Callable[[str, int, int], Iterator[tuple[str, Any, list[Record]]]]
-    render: Callable[[Any], bytes]
+    draw: Callable[[str, int, int], Iterator[Drawn]]
+    render: Callable[[Any], bytes] | None
     language: Callable[[], Iterator[str]]
 
 
 WORLDS = {
     "demo": World({"micro-world": 3}, SPLITS, draw_split, render_mp4, language),
+    "sparse": World({"sparse-world": 1}, SPLITS, draw_sparse_split, render_mp4, sparse_language),
     "curriculum": World(
         {"curriculum-world": 1},
         {name: split.clips for name, split in STAGE_SPLITS.items()},
@@ -49,6 +54,7 @@ WORLDS = {
         render_stage_mp4,
         stage_language,
     ),
+    "text": World({"text-world": 1}, SPLITS, draw_text_split, None, text_language),
 }
 
 
@@ -57,7 +63,7 @@ def synth(
     seed: int = 0,
     scale: float = 1.0,
     overwrite: bool = False,
-    world: Literal["demo", "curriculum"] = "demo",
+    world: Literal["demo", "sparse", "curriculum", "text"] = "demo",
 ) -> None:
     """Write a micro-world: shards of every split, and the tiny model that speaks its language.
 
@@ -66,7 +72,9 @@ def synth(
         seed: The same seed gives the same clips, questions and weights.
         scale: Share of the clips of each split to write; below 1 for a quick look.
         overwrite: Replace another micro-world that lies there.
-        world: ``demo`` is what ``avatar demo`` trains on, ``curriculum`` what the four stages do.
+        world: ``demo`` is what ``avatar demo`` trains on, ``sparse`` the same with a cold start that hardly ever
+            succeeds, ``curriculum`` what the four stages train on, ``text`` the questions of ``demo`` with the clips
+            told in words.
     """
     chosen = WORLDS[world]
     folder, wanted = Path(out), {**chosen.manifest, "seed": seed, "scale": scale}
@@ -112,18 +120,28 @@ def _write(world: World, folder: Path, sizes: dict[str, int], seed: int) -> int:
 
         for split, num in sizes.items():
             progress.update(task, description=f"micro-world: {split}")
-            write_shards(folder / split, _render(world, split, num, seed, advance))
+            drawn = world.draw(split, num, seed)
+            if world.render:
+                write_shards(folder / split, _render(drawn, world.render, advance))
+            else:
+                write_texts(folder / split, _told(drawn, advance))
     return num_questions
 
 
+def _told(drawn: Iterator[Drawn], advance: Callable[[list[Record]], None]) -> Iterator[tuple[str, list[Record]]]:
+    for key, _, records in drawn:
+        advance(records)
+        yield key, records
+
+
 def _render(
-    world: World, split: str, num: int, seed: int, advance: Callable[[list[Record]], None]
+    drawn: Iterator[Drawn], render: Callable[[Any], bytes], advance: Callable[[list[Record]], None]
 ) -> Iterator[tuple[str, bytes, list[Record]]]:
-    def render(item: tuple[str, Any, list[Record]]) -> tuple[str, bytes, list[Record]]:
+    def with_clip(item: Drawn) -> tuple[str, bytes, list[Record]]:
         key, scene, records = item
-        return key, world.render(scene), records
+        return key, render(scene), records
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for sample in pool.map(render, world.draw(split, num, seed)):
+        for sample in pool.map(with_clip, drawn):
             advance(sample[2])
             yield sample
