@@ -4,7 +4,7 @@ PY := .venv/bin/python
 PIP := .venv/bin/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo curriculum test test-slow lint types check docs clean
+.PHONY: help demo curriculum starts evidence test test-slow lint types check docs clean
 
 help:  ## show this
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -14,6 +14,12 @@ demo: .venv/.installed  ## the whole path on the micro-world: data, cold start, 
 
 curriculum: .venv/.installed  ## the four stages on the micro-world, each from the last one's weights
 	.venv/bin/avatar curriculum --config configs/micro/curriculum.yaml
+
+starts: .venv/.installed  ## the cold starts that the sweeps in configs/sweeps/plans/ begin from
+	bash scripts/make_starts.sh
+
+evidence: .venv/.installed-dev  ## write docs/evidence.md anew from the finished cells in docs/evidence/
+	$(PY) scripts/write_evidence.py
 
 test: .venv/.installed-dev  ## all tests but the slow ones
 	$(PY) -m pytest -m "not slow"

@@ -1,7 +1,8 @@
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from avatar.cache import ByteCache
+from avatar.cache import ByteCache, is_sharing, shared, sharing
 
 
 def filled(max_bytes, **sizes):
@@ -112,3 +113,71 @@ def test_it_behaves_like_a_list_of_entries_in_order_of_use(max_bytes, requests):
         assert cache.num_bytes == sum(size for _, size in model) <= max_bytes
         assert len(cache) == len(model)
     assert held(cache) == {k for k, _ in model}
+
+
+def made(log, value):
+    """A maker that notes when it is called."""
+
+    def make():
+        log.append(value)
+        return [value]
+
+    return make
+
+
+def test_without_sharing_everything_is_made_anew():
+    log = []
+    first, second = (shared("key", made(log, "a")) for _ in range(2))
+    assert log == ["a", "a"]
+    assert first is not second
+
+
+def test_what_one_run_has_made_the_next_one_finds():
+    store, log = {}, []
+    with sharing(store):
+        first = shared("key", made(log, "a"))
+        assert shared("key", made(log, "b")) is first
+    with sharing(store):  # the next run of the same process
+        assert shared("key", made(log, "c")) is first
+        assert shared("other", made(log, "d")) == ["d"]
+    assert log == ["a", "d"]
+    assert set(store) == {"key", "other"}
+
+
+def test_stores_know_nothing_of_each_other():
+    log = []
+    for _ in range(2):
+        with sharing({}):
+            shared("key", made(log, "a"))
+    assert log == ["a", "a"]
+
+
+def test_what_is_none_is_made_once_too():
+    calls = []
+    with sharing({}):
+        for _ in range(2):
+            assert shared("key", lambda: calls.append(1)) is None
+    assert calls == [1]
+
+
+def test_sharing_ends_with_its_block_however_that_ends():
+    assert not is_sharing()
+    with sharing({}):
+        assert is_sharing()
+    assert not is_sharing()
+    with pytest.raises(ZeroDivisionError), sharing({}):
+        1 / 0  # noqa: B018
+    assert not is_sharing()
+    assert shared("key", lambda: 1) == 1
+
+
+def test_a_maker_that_fails_leaves_nothing_behind():
+    store = {}
+
+    def fail():
+        raise ValueError("no")
+
+    with sharing(store):
+        with pytest.raises(ValueError, match="no"):
+            shared("key", fail)
+        assert shared("key", lambda: 2) == 2

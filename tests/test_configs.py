@@ -10,13 +10,18 @@ import yaml
 from avatar.benchmarks import BENCHMARKS
 from avatar.cli import main
 from avatar.commands.curriculum import read
+from avatar.commands.parsed import ParsedCLI, flatten
 from avatar.commands.rewards.config import read_mix
+from avatar.commands.sweep.options import check_options, read_options
 from avatar.commands.train import AvatarCLI
 
 ROOT = Path(__file__).parent.parent
 MIXES = sorted((ROOT / "configs" / "rewards").glob("*.yaml"))  # `avatar rewards` reads these
 CURRICULA = sorted((ROOT / "configs").rglob("curriculum.yaml"))  # and `avatar curriculum` these
-CONFIGS = sorted(set((ROOT / "configs").rglob("*.yaml")) - {*MIXES, *CURRICULA})
+SWEEPS = ROOT / "configs" / "sweeps"
+PLANS = sorted((SWEEPS / "plans").glob("*.yaml"))  # of `avatar sweep`; these lay the files below over a base
+OVERLAYS = sorted([*(SWEEPS / "arms").glob("*.yaml"), *(SWEEPS / "regimes").glob("*.yaml")])
+CONFIGS = sorted(set((ROOT / "configs").rglob("*.yaml")) - {*MIXES, *CURRICULA, *PLANS, *OVERLAYS})
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: str(p.relative_to(ROOT)))
@@ -41,6 +46,33 @@ def test_a_curriculum_parses_and_its_stages_are_among_the_configs_tested_here(pa
     assert len(recipe.stages) == 4
     assert {ROOT / stage.config for stage in recipe.stages} <= set(CONFIGS)
     assert {test.benchmark for test in recipe.tests} <= set(BENCHMARKS)
+
+
+@pytest.mark.parametrize("path", OVERLAYS, ids=lambda p: p.stem)
+def test_an_overlay_of_the_map_parses_over_its_base_and_is_what_its_name_says(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    cli = ParsedCLI(["fit", f"--config={SWEEPS / 'base.yaml'}", f"--config={path}"])
+    given = yaml.safe_load(path.read_text())
+    settings, wanted = dict(flatten(cli.config["fit"].as_dict())), dict(flatten(given))
+    for key, value in wanted.items():
+        found = settings[key]
+        assert found == value or str(found).endswith(f".{value}"), key  # classes are written by their short names
+    assert not (path.parent.name == "arms" and "avatar" in path.stem) or cli.model.memory.replay is not None
+
+
+@pytest.mark.parametrize("path", PLANS, ids=lambda p: p.stem)
+def test_a_plan_of_the_map_names_files_that_are_there_and_fills_a_grid(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    sweep = check_options(read_options(["--plan", str(path)]))
+    arms = next(axis for axis in sweep.axes if axis.name == "arm")
+    assert all(Path(value).is_file() for value in arms.values)
+    assert sweep.options.out == f"runs/sweeps/{path.stem}"
+    assert sweep.options.set[0].endswith("/dev" if path.stem.endswith("_tune") else "/test")
+    if sweep.options.best_of:  # what it takes the rates from chose them for the same arms
+        tuned = check_options(read_options(["--plan", str(path.with_name(f"{path.stem}_tune.yaml"))]))
+        assert sweep.options.best_of == tuned.options.kept
+        assert set(arms.labels) <= set(next(axis for axis in tuned.axes if axis.name == "arm").labels)
+        assert sweep.options.completions == tuned.options.completions
 
 
 def test_print_config_gives_back_what_was_overridden(capsys, monkeypatch):

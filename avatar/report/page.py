@@ -14,10 +14,10 @@ body { font: 16px/1.5 system-ui, sans-serif; color: #111; background: #fff; max-
 h1 { font-size: 1.6rem; line-height: 1.25; } h2 { font-size: 1.15rem; margin: 2.2rem 0 0.5rem; }
 figure { margin: 0; break-inside: avoid; } img { width: 100%; height: auto; }
 figcaption, .note { font-size: 0.92rem; color: #333; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: 0.9rem; width: 100%; }
+.wide { overflow-x: auto; margin: 1rem 0; } table { border-collapse: collapse; font-size: 0.9rem; width: 100%; }
 th, td { text-align: right; padding: 0.25rem 0.6rem; border-bottom: 1px solid #ccc; vertical-align: top; }
 th:first-child, td:first-child { text-align: left; } th { border-bottom: 1.5px solid #111; }
-td.text, th.text { text-align: left; overflow-wrap: anywhere; }
+td.text, th.text { text-align: left; overflow-wrap: break-word; }
 h2 { break-after: avoid; } a { color: inherit; }
 @media print { body { max-width: none; margin: 0; font-size: 10.5pt; } a.file { display: none; } }
 """

@@ -20,7 +20,7 @@ from avatar.commands.sweep.cells import Cell, plan_cells
 from avatar.commands.sweep.kept import keep, restore
 from avatar.commands.sweep.live import Board
 from avatar.commands.sweep.local import run_local
-from avatar.commands.sweep.options import Options, Sweep, as_json, check_options, read_options
+from avatar.commands.sweep.options import Options, Sweep, as_json, check_options, read_options, spelt_out
 from avatar.commands.sweep.order import Order, order_of
 from avatar.commands.sweep.ray import run_ray
 from avatar.commands.sweep.record import Record, check_records, read_record
@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
     if sweep.options.dry_run:
         show_plan(sweep, cells, records, choices, console)
         return 0
-    again = ["avatar", *without_option(argv, "--restart")]
+    again = ["avatar", *without_option(spelt_out(argv), "--restart")]
     with locked(folder, AT_WORK) as lock:
         rename_axes(cells, records)
         replace_text(folder / "sweep.json", as_json(sweep, again, [cell.name for cell in cells]))

@@ -113,7 +113,13 @@ def arguments(options: Options, axes: Sequence[Axis], point: Point) -> list[str]
 def _parse(args: list[str], options: Options) -> Cell:
     config = ParsedCLI(args).config["fit"]
     settings = dict(flatten(json.loads(json.dumps(config.as_dict(), default=str))))
-    budget = _budget(settings, num_devices(config.trainer) * int(config.trainer.num_nodes), options)
+    devices = num_devices(config.trainer) * int(config.trainer.num_nodes)
+    if devices > 1:
+        raise ConfigError(
+            f"a cell is one process on one device, and this config asks for {devices}: pass --set trainer.devices=1 "
+            "(and trainer.num_nodes=1), or run it with `avatar fit`"
+        )
+    budget = _budget(settings, devices, options)
     settings |= {key: value for key, value in budget.items() if key != "trainer.check_val_every_n_epoch"}
     args = args + [f"--{key}={json.dumps(value)}" for key, value in budget.items()]
     data = json.dumps(config.data.as_dict(), default=str, sort_keys=True)

@@ -14,6 +14,7 @@ from avatar.errors import ConfigError
 from avatar.registry import did_you_mean
 
 LISTS = ("config", "axis", "set")  # options that may be given several times
+SWITCHES = ("--dry_run", "--restart")  # options that may stand alone
 DESCRIPTION = """Run every combination of some settings, and compare them in one table. Started again it goes on:
 what is finished is not run again, what was cut off goes on from its last checkpoint."""
 
@@ -80,7 +81,7 @@ def read_options(args: Sequence[str]) -> Options:
     parser = Parser(prog="avatar sweep", description=DESCRIPTION)
     parser.add_argument("--plan", action="config", help="YAML file with any of these options")
     parser.add_class_arguments(Options)
-    given, rest = _take_lists(args)
+    given, rest = _take_lists(spelt_out(args))
     options = Options(**{k: v for k, v in parser.parse_args(rest).as_dict().items() if k != "plan"})
     merged = {
         "config": [*options.config, *given["config"]],
@@ -89,6 +90,15 @@ def read_options(args: Sequence[str]) -> Options:
     }
     options = Options(**{**options.__dict__, **merged})
     return Options(**{**options.__dict__, "out": options.out or f"runs/sweeps/{_default_name(options)}"})
+
+
+def spelt_out(args: Sequence[str]) -> list[str]:
+    """The command line with ``--dry_run`` as ``--dry_run=true``."""
+    after = [*args[1:], "--"]
+    return [
+        f"{arg}=true" if arg in SWITCHES and then.startswith("--") else arg
+        for arg, then in zip(args, after, strict=True)
+    ]
 
 
 def _take_lists(args: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
@@ -153,11 +163,7 @@ def check_options(options: Options) -> Sweep:
             raise ConfigError(f"--config {path}: there is no such file")
     axes = tuple(parse_axis(text) for text in options.axis)
     check_axes(axes)
-    for name in ("jobs", "completions", "validate_every"):
-        if (value := getattr(options, name)) is not None and value < 1:
-            raise ConfigError(f"--{name} must be at least 1, got {value}")
-    if not all(0 < target <= 1 for target in options.targets):
-        raise ConfigError(f"--targets are accuracies above 0 and up to 1, got {options.targets}")
+    _check_numbers(options)
     for text in options.set:
         if "=" not in text:
             raise ConfigError(f"--set {text!r}: wanted KEY=VALUE")
@@ -166,6 +172,19 @@ def check_options(options: Options) -> Sweep:
     for name in over:
         _check_known("--over", name, names)
     return Sweep(options, axes, tuple(over), _baseline(options.baseline, axes, over))
+
+
+def _check_numbers(options: Options) -> None:
+    for name in ("jobs", "completions", "validate_every"):
+        if (value := getattr(options, name)) is not None and value < 1:
+            raise ConfigError(f"--{name} must be at least 1, got {value}")
+    if options.completions and options.validate_every and options.completions % options.validate_every:
+        raise ConfigError(
+            f"--validate_every {options.validate_every:,} does not divide --completions {options.completions:,}: "
+            "the curve would end before the run does"
+        )
+    if not all(0 < target <= 1 for target in options.targets):
+        raise ConfigError(f"--targets are accuracies above 0 and up to 1, got {options.targets}")
 
 
 def _baseline(text: str, axes: Sequence[Axis], over: Sequence[str]) -> Point:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections import defaultdict
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +15,9 @@ KEPT = (
     "advantage/zero_spread_share", "replay/hit_rate", "replay/staleness_mean", "hint/share", "ess/fresh",
     "ess/replayed", "kl/fresh", "entropy/fresh", "grad_norm", "completion/length", "completion/truncated_share",
 )  # fmt: skip
+GENERATED, ACCURACY = "completions/generated", "val/accuracy"
 FIRST = 200  # completions that tell where a run starts
+Rows = Sequence[dict[str, str]]
 Curve = Sequence[Sequence[float]]  # (x, y) in rising x
 
 
@@ -25,30 +26,17 @@ def outcome(folder: Path) -> dict[str, Any]:
 
     Returns:
         ``curve``: [new completions, validation accuracy] of every validation, the one before the first step included;
+        a run that generates none, as a cold start, has its steps there;
         ``seconds``: of training up to each of them, without validations and without start; ``accuracy``: the last;
-        ``mean_accuracy``: see :func:`area`; ``by_kind``: of the last validation; ``completions``, ``steps``,
-        ``seconds_per_step``, ``cpu_per_step`` (processor time); ``means``: of readings over the steps; ``start``: mean accuracy reward of the first 200
-        completions, or None.
+        ``mean_accuracy``: see :func:`area`; ``by_kind``: of the last validation; ``completions``, ``steps``;
+        ``seconds_per_step``, ``cpu_per_step`` (processor time); ``means``: of readings over the steps; ``start``: mean
+        accuracy reward of the first 200 completions, or None.
 
     Raises:
         DataError: There are no validations to make a curve of.
     """
     rows, (spent, cpu) = _rows(folder / "metrics.csv"), _spent(folder / "timings.csv")
-    curve, seconds, by_kind, generated, total = [], [], {}, 0.0, 0.0
-    columns: defaultdict[str, list[float]] = defaultdict(list)
-    early: list[float] = []
-    for row in rows:
-        generated = float(row.get("completions/generated") or generated)
-        total += spent.get(row["step"], 0.0)
-        for key in KEPT:
-            if row.get(key):
-                columns[key].append(float(row[key]))
-        if row.get("reward/accuracy") and generated <= FIRST:
-            early.append(float(row["reward/accuracy"]))
-        if row.get("val/accuracy"):
-            curve.append([generated, round(float(row["val/accuracy"]), 6)])
-            seconds.append(round(total, 3))
-            by_kind = {k.removeprefix("val/accuracy/"): float(v) for k, v in row.items() if _is_kind(k) and v}
+    curve, seconds = _curve(rows, spent)
     if len(curve) < 2:
         raise DataError(
             f"{folder}: fewer than two validations; give the config data.val and trainer.val_check_interval"
@@ -59,14 +47,40 @@ def outcome(folder: Path) -> dict[str, Any]:
         "seconds": seconds,
         "accuracy": curve[-1][1],
         "mean_accuracy": round(area(curve), 6),
-        "by_kind": by_kind,
-        "completions": int(generated),
+        "by_kind": _by_kind(rows),
+        "completions": int(max(_column(rows, GENERATED), default=0)),
         "steps": steps,
-        "seconds_per_step": round(total / max(1, steps), 5),
+        "seconds_per_step": round(sum(spent.values()) / max(1, steps), 5),
         "cpu_per_step": round(cpu / max(1, steps), 5),
-        "start": round(sum(early) / len(early), 6) if early else None,
-        "means": {key: round(sum(values) / len(values), 6) for key, values in columns.items()},
+        "start": _mean(_column([row for row in rows if float(row.get(GENERATED) or 0) <= FIRST], "reward/accuracy")),
+        "means": {key: _mean(values) for key in KEPT if (values := _column(rows, key))},
     }
+
+
+def _curve(rows: Rows, spent: dict[str, float]) -> tuple[list[list[float]], list[float]]:
+    """(x, accuracy) of every validation, and the seconds of training up to it."""
+    x = GENERATED if any(row.get(GENERATED) for row in rows) else "step"
+    curve, seconds, at, total = [], [], 0.0, 0.0
+    for row in rows:
+        at, total = float(row.get(x) or at), total + spent.get(row["step"], 0.0)
+        if row.get(ACCURACY):
+            curve.append([at, round(float(row[ACCURACY]), 6)])
+            seconds.append(round(total, 3))
+    return curve, seconds
+
+
+def _by_kind(rows: Rows) -> dict[str, float]:
+    """Of the last validation."""
+    last = next(row for row in reversed(rows) if row.get(ACCURACY))
+    return {k.removeprefix(f"{ACCURACY}/"): float(v) for k, v in last.items() if k.startswith(f"{ACCURACY}/") and v}
+
+
+def _column(rows: Rows, key: str) -> list[float]:
+    return [float(row[key]) for row in rows if row.get(key)]
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return round(sum(values) / len(values), 6) if values else None
 
 
 def area(curve: Curve) -> float:
@@ -99,7 +113,7 @@ def last_validation(folder: Path) -> tuple[int, float | None]:
     if not (folder / "metrics.csv").exists():
         return 0, None
     rows = _rows(folder / "metrics.csv")
-    seen = [float(row["val/accuracy"]) for row in rows if row.get("val/accuracy")]
+    seen = [float(row[ACCURACY]) for row in rows if row.get(ACCURACY)]
     return int(float(rows[-1]["step"])) if rows else 0, seen[-1] if seen else None
 
 
@@ -115,7 +129,3 @@ def _spent(path: Path) -> tuple[dict[str, float], float]:
     rows = _rows(path) if path.exists() else []
     spent = {row["step"]: sum(float(v) for k, v in row.items() if k.startswith("time/") and v) for row in rows}
     return spent, sum(float(row.get("cpu/step") or 0) for row in rows)
-
-
-def _is_kind(key: str) -> bool:
-    return key.startswith("val/accuracy/")

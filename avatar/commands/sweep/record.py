@@ -95,4 +95,4 @@ def check_records(cells: Sequence[Cell]) -> dict[str, Record]:
     return records
 
 
-_WAY_OUT = "Give another --out, or pass --restart true, which sets this sweep aside and begins anew"
+_WAY_OUT = "Give another --out, or pass --restart, which sets this sweep aside and begins anew"

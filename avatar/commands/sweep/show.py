@@ -49,7 +49,7 @@ def accuracy_grid(entries: Entries) -> Grid:
         cells = [*entry["point"].values(), _runs(entry)]
         for name in ("accuracy", "mean_accuracy"):
             cells += [number(entry[name], ".3f"), *([difference(entry.get(f"{name}_difference"))] if against else [])]
-        rows.append([*cells, number(Estimate(entry["cpu_per_step"].mean), ".3f")])
+        rows.append([*cells, number(Estimate(entry["cpu_per_step"].mean or None), ".3f")])
     return Grid(head, rows, len(names))
 
 
