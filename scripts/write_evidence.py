@@ -2,7 +2,7 @@
 
 The words are those of docs/evidence/text.md; every table, ratio and count in it is put in from the runs:
 
-    <!-- accuracy NAME -->  <!-- targets NAME -->  <!-- rates NAME -->  <!-- ratios -->  <!-- runs -->  <!-- commands -->
+    <!-- accuracy NAME --> <!-- targets NAME --> <!-- rates NAME --> <!-- ratios --> <!-- runs --> <!-- commands -->
 """
 
 from __future__ import annotations

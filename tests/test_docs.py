@@ -17,6 +17,13 @@ def test_the_generated_page_is_up_to_date():
     assert (ROOT / "docs" / "registry.md").read_text() == registry_page(), "run `make docs`"
 
 
+def test_the_evidence_is_what_the_kept_runs_come_to():
+    sys.path.insert(0, str(ROOT / "scripts"))
+    from write_evidence import page
+
+    assert (ROOT / "docs" / "evidence.md").read_text() == page(ROOT / "docs" / "evidence"), "run `make evidence`"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_every_link_leads_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):

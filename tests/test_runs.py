@@ -393,6 +393,7 @@ def readme_commands() -> list[str]:
     return [line for block in blocks for line in block.splitlines() if line.startswith("avatar ")]
 
 
+@pytest.mark.slow
 def test_every_command_of_the_readme_runs_as_it_stands(tmp_path, monkeypatch):
     """In order, in an empty folder with the configs, a benchmark and a clip; only shortened."""
     monkeypatch.chdir(tmp_path)
@@ -412,6 +413,8 @@ def test_every_command_of_the_readme_runs_as_it_stands(tmp_path, monkeypatch):
             short = " --completions 40 --words 10"
         if command == "avatar bench data":
             short = " --clips 2 --long_seconds 4 --rounds 1"
+        if " sweep " in command:
+            short = " --axis seed_everything=0 --set trainer.max_steps=2 --set trainer.val_check_interval=1"
         if " fit " in command:
             short = " --trainer.max_steps 3 --trainer.val_check_interval 3 --data.batch_size 4"
         assert run(command.removeprefix("avatar ") + short) == 0, command

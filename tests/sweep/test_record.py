@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from tests_sweep import a_record, level
 
-from avatar.commands.sweep.cells import Cell, recipe_hash
+from avatar.commands.sweep.cells import Cell
 from avatar.commands.sweep.record import check_records, new_record, read_record
 from avatar.errors import ConfigError
 
@@ -48,7 +48,7 @@ def test_changed_settings_are_refused_with_key_values_and_way_out_and_nothing_is
     before = (cell.folder / "cell.json").read_bytes()
     with pytest.raises(ConfigError) as error:
         check_records([replace(cell, settings={"model.lr": 0.2, "seed": 0, "model.beta": 1})])
-    for part in ("cell GRPO-0", "model.lr: 0.1 -> 0.2", "model.beta: unset -> 1", "another --out", "--restart true"):
+    for part in ("cell GRPO-0", "model.lr: 0.1 -> 0.2", "model.beta: unset -> 1", "another --out", "--restart"):
         assert part in str(error.value)
     assert "seed" not in str(error.value).replace("sets", "")
     assert (cell.folder / "cell.json").read_bytes() == before
@@ -80,9 +80,3 @@ def test_a_record_lists_its_settings_so_that_tables_can_be_made_without_configs(
     content = json.loads((cell.folder / "cell.json").read_text())
     assert content["settings"] == {"model.lr": 0.1, "seed": 0}
     assert (content["status"], content["attempts"], content["result"], content["version"]) == ("running", 0, None, 1)
-
-
-def test_a_recipe_is_known_by_settings_and_inputs_alone(cell):
-    assert recipe_hash(cell) == recipe_hash(replace(cell, name="other", args=[], point={}))
-    assert recipe_hash(cell) != recipe_hash(replace(cell, settings={"model.lr": 0.2, "seed": 0}))
-    assert recipe_hash(cell) != recipe_hash(replace(cell, inputs={}))

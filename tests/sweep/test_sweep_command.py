@@ -114,7 +114,7 @@ def test_changed_settings_are_refused_and_nothing_is_lost(copy, monkeypatch, cap
     err = capsys.readouterr().err
     assert "cell GRPO-0" in err
     assert "model.init_args.temperature: 1.0 -> 0.5" in err
-    assert "--restart true" in err
+    assert "--restart" in err
     assert {path: path.read_bytes() for path in before} == before
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -159,9 +158,3 @@ def _content(path: str, known: dict[str, str]) -> str:
         is_data = Path(path).is_dir() and any(Path(path).glob("*.tar"))
         known[path] = data_fingerprint(path) if is_data else fingerprint(path)
     return known[path]
-
-
-def recipe_hash(cell: Cell) -> str:
-    """Of settings and inputs: what a finished cell is known by."""
-    text = json.dumps([cell.settings, cell.inputs], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -21,13 +21,15 @@ from avatar.modules.logs import replace_text
 def keep(folder: Path, file: Path) -> None:
     """Write the finished cells of the sweep in ``folder`` to ``file``, beside those that are kept there already."""
     sweep = read_sweep(folder)
-    known = {record.name: record for record in (read_kept(file)[1] if file.exists() else [])}
+    before, others = read_kept(file) if file.exists() else (sweep, [])
+    known = {record.name: record for record in others}
     known |= {record.name: record for record in read_cells(folder, sweep["cells"]) if record.status == "finished"}
     records = [known[name] for name in sorted(known)]
     shared = _shared_settings(records)
     cells = [_without(record, shared) for record in records]
     lines = ",\n".join(json.dumps(cell) for cell in cells)
-    head = json.dumps({"version": 1, "sweep": sweep, "settings": shared})
+    whole = before if set(sweep["cells"]) < set(before["cells"]) else sweep  # a part of the grid was run
+    head = json.dumps({"version": 1, "sweep": whole, "settings": shared})
     file.parent.mkdir(parents=True, exist_ok=True)
     replace_text(file, head[:-1] + ', "cells": [\n' + lines + "\n]}\n")
 
