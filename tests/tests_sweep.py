@@ -35,14 +35,17 @@ def a_sweep(*axes: str, over=("seed",), baseline=None, targets=(0.8,), cells=Non
     }
 
 
-def a_result(curve, seconds=None, seconds_per_step=0.5) -> dict:
-    """Of a run with this curve; a second a completion unless given."""
+def a_result(curve, seconds=None, cpu_per_step=0.5) -> dict:
+    """Of a run with this curve in steps of four completions; a second a completion unless given."""
     return {
         "curve": curve,
         "seconds": seconds or [x for x, _ in curve],
         "accuracy": curve[-1][1],
         "mean_accuracy": area(curve),
-        "seconds_per_step": seconds_per_step,
+        "completions": int(curve[-1][0]),
+        "steps": int(curve[-1][0]) // 4,
+        "seconds_per_step": 4.0,
+        "cpu_per_step": cpu_per_step,
     }
 
 

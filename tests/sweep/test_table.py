@@ -39,7 +39,7 @@ def test_means_over_runs():
     assert (grpo["point"], grpo["runs"], grpo["of"]) == (GRPO, 3, 3)
     assert grpo["accuracy"].mean == pytest.approx(0.4)  # (0.2 + 0.4 + 0.6) / 3
     assert tas["accuracy"].mean == pytest.approx(0.5)  # (0.3 + 0.4 + 0.8) / 3
-    assert grpo["seconds_per_step"].mean == 0.5
+    assert grpo["cpu_per_completion"].mean == pytest.approx(0.125)  # half a second for each step of four
 
 
 def test_an_interval_lies_within_the_runs_and_holds_the_mean():

@@ -43,14 +43,18 @@ def accuracy_grid(entries: Entries) -> Grid:
     against = _against(entries)
     names = list(entries[0]["point"]) if entries else []
     extra = ["- baseline"] if against else []
-    head = [*names, "runs", "accuracy", *extra, "mean on the way", *extra, "CPU s a step"]
+    head = [*names, "runs", "accuracy", *extra, "mean on the way", *extra, "CPU ms"]
     rows = []
     for entry in entries:
         cells = [*entry["point"].values(), _runs(entry)]
         for name in ("accuracy", "mean_accuracy"):
             cells += [number(entry[name], ".3f"), *([difference(entry.get(f"{name}_difference"))] if against else [])]
-        rows.append([*cells, number(Estimate(entry["cpu_per_step"].mean or None), ".3f")])
+        rows.append([*cells, _milliseconds(entry["cpu_per_completion"])])
     return Grid(head, rows, len(names))
+
+
+def _milliseconds(estimate: Estimate) -> str:
+    return number(Estimate(None if estimate.mean is None else 1000 * estimate.mean), ".1f")
 
 
 def target_grid(entries: Entries) -> Grid:

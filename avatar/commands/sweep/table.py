@@ -121,9 +121,10 @@ def _baseline_of(row: Row, rows: Sequence[Row], baseline: Point | None) -> Row |
 
 def _entry(row: Row, base: Row | None, targets: Sequence[float]) -> dict[str, Any]:
     entry: dict[str, Any] = {"point": row.point, "runs": len(row.records), "of": row.num}
-    for name in ("accuracy", "mean_accuracy", "seconds_per_step", "cpu_per_step"):
-        entry[name] = _mean({key: float(result.get(name, 0.0)) for key, result in _results(row).items()})
-        if base and "accuracy" in name:
+    entry["cpu_per_completion"] = _mean({key: cost for key, r in _results(row).items() if (cost := _cost(r))})
+    for name in ("accuracy", "mean_accuracy"):
+        entry[name] = _mean({key: float(result[name]) for key, result in _results(row).items()})
+        if base:
             entry[f"{name}_difference"] = _difference(row, base, name)
     entry["targets"] = {str(target): _to_target(row, base, target) for target in targets}
     return entry
@@ -146,6 +147,11 @@ def to_target(result: dict[str, Any], target: float, unit: str) -> tuple[float, 
     xs = result["seconds"] if unit == "seconds" else [x for x, _ in result["curve"]]
     found = reached(result["curve"], target, xs)
     return (xs[-1], False) if found is None else (found, True)
+
+
+def _cost(result: dict[str, Any]) -> float:
+    """Processor seconds of training for each new completion; 0 where they were not taken down."""
+    return float(result.get("cpu_per_step", 0.0)) * int(result["steps"]) / max(1, int(result["completions"]))
 
 
 def _results(row: Row) -> dict[str, dict[str, Any]]:
