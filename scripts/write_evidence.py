@@ -124,6 +124,8 @@ def page(home: Path = HOME) -> str:
     kept = load(home)
 
     def fill(match: re.Match[str]) -> str:
+        if match[2] and match[2] not in kept:
+            return "*Not run yet.*"
         return PARTS[match[1]](match[2] or "", kept).rstrip("\n")
 
     return re.sub(r"<!-- (\w+)(?: (\w+))? -->", fill, (home / "text.md").read_text(encoding="utf-8"))
