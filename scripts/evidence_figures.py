@@ -22,10 +22,11 @@ def draw_curves(kept: Kept, regimes: dict[str, str], home: Path) -> None:
             for look, row in zip(LOOKS, rows_of(sweep, records), strict=False):
                 curves = [tuple(np.array(record.result["curve"], dtype=float).T) for record in row.records]
                 if band := band_of(curves):
-                    draw_band(panel, band, look, row.point["arm"], alpha=0.10)
+                    draw_band(panel, band, look, row.point["arm"], alpha=0.05)
             for target in sweep["targets"]:
                 panel.axhline(target, color="0.5", linestyle=":", linewidth=1)
-            panel.set(title=regimes[name], ylim=(0, 1))
+            panel.set_title(regimes[name], fontsize=11)
+            panel.set_ylim(0, 1)
             counts_from_zero(panel)
         for panel in axes[::2]:
             panel.set_ylabel("accuracy (test)")
@@ -42,17 +43,20 @@ def draw_ratios(kept: Kept, regimes: dict[str, str], home: Path) -> None:
         picture, axes = panels(len(shown), columns=2, height=2.4, sharex=True)
         for panel, name in zip(axes, shown, strict=True):
             sweep, records = kept[name]
+            looks = {row.point["arm"]: look for look, row in zip(LOOKS, rows_of(sweep, records), strict=False)}
             entries = [e for e in summarize(sweep, records) if "accuracy_difference" in e]
-            for place, (look, entry) in enumerate(zip(LOOKS, entries, strict=False)):
+            for place, entry in enumerate(entries):
+                look = looks[entry["point"]["arm"]]
                 ratio = entry["targets"]["0.8"]["completions_ratio"]
                 if ratio.interval:
                     panel.plot(ratio.interval, [place, place], color="0.45", linewidth=3, solid_capstyle="butt")
                 panel.plot([ratio.mean], [place], color="black", marker=look.marker, markersize=7, linestyle="")
             panel.axvline(1, color="black", linewidth=1)
-            panel.set(title=regimes[name], xscale="log", ylim=(len(entries) - 0.5, -0.5))
+            panel.set_title(regimes[name], fontsize=11)
+            panel.set(xscale="log", ylim=(len(entries) - 0.5, -0.5))
             panel.set_yticks(range(len(entries)), [entry["point"]["arm"] for entry in entries], fontsize=9)
             panel.set_xticks([0.5, 1, 2, 4], ["½", "1", "2", "4"])
             panel.minorticks_off()
         for panel in axes[-2:]:
-            panel.set_xlabel("completions to 0.80, over GRPO-4's")
+            panel.set_xlabel("to 0.80, over GRPO-4", fontsize=10)
         save(picture, home, "ratios")
