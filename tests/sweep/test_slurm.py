@@ -193,7 +193,6 @@ def test_a_cell_that_is_cut_off_has_not_failed_and_its_job_leaves_no_result(tmp_
 
 @pytest.mark.slow
 def test_real_jobs_of_submitits_stand_in_for_a_cluster(tmp_path):
-    pytest.importorskip("submitit")
     orders = orders_in(tmp_path, "0", "1")
     options = Options(out=str(tmp_path), jobs=2, slurm=["partition=gpu", "timeout_min=5"])
     assert slurm.run_slurm(orders, options, lambda names: None, cluster="local") is False
@@ -202,8 +201,8 @@ def test_real_jobs_of_submitits_stand_in_for_a_cluster(tmp_path):
         assert (Path(order.folder) / "log.txt").read_text()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("key", ["array_parallelism", "partition", "qos", "account", "setup", "additional_parameters"])
 def test_slurm_parameters_that_the_docs_name_are_known_to_submitit(key):
-    from_slurm = pytest.importorskip("submitit.slurm.slurm")
+    from submitit.slurm import slurm as from_slurm
+
     assert key in from_slurm.SlurmExecutor._valid_parameters()

@@ -58,8 +58,9 @@ def one(tmp_path_factory):
 def test_no_words_lie_over_others_or_beyond_the_edge(kind, which, request):
     with style():
         figure = kind.draw(request.getfixturevalue(which))
-        if figure is None:
-            pytest.skip("nothing to show")
+        if figure is None:  # these arms share one strength
+            assert kind.name == "strength"
+            return
         canvas = FigureCanvasAgg(figure.picture)
         canvas.draw()
         boxes = [(text, text.get_window_extent(canvas.get_renderer())) for text in words(figure.picture)]
