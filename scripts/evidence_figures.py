@@ -9,6 +9,8 @@ from avatar.commands.sweep.table import rows_of, summarize
 from avatar.report.look import LOOKS, counts_from_zero, draw_band, legend_below, panels, save, style
 from avatar.report.stats import band_of
 
+ARMS = ("grpo8", "grpo4", "grpo4_tas", "grpo4_twice", "replay_only", "avatar", "avatar_floor", "avatar_twice")
+LOOK = dict(zip(ARMS, LOOKS, strict=True))  # of an arm, in every panel
 Kept = dict[str, Any]  # (sweep, records) by name
 
 
@@ -19,10 +21,10 @@ def draw_curves(kept: Kept, regimes: dict[str, str], home: Path) -> None:
         picture, axes = panels(len(shown), columns=2, height=2.9, sharey=True)
         for panel, name in zip(axes, shown, strict=True):
             sweep, records = kept[name]
-            for look, row in zip(LOOKS, rows_of(sweep, records), strict=False):
+            for row in rows_of(sweep, records):
                 curves = [tuple(np.array(record.result["curve"], dtype=float).T) for record in row.records]
                 if band := band_of(curves):
-                    draw_band(panel, band, look, row.point["arm"], alpha=0.05)
+                    draw_band(panel, band, LOOK[row.point["arm"]], row.point["arm"], alpha=0.05)
             for target in sweep["targets"]:
                 panel.axhline(target, color="0.5", linestyle=":", linewidth=1)
             panel.set_title(regimes[name], fontsize=11)
@@ -32,7 +34,7 @@ def draw_curves(kept: Kept, regimes: dict[str, str], home: Path) -> None:
             panel.set_ylabel("accuracy (test)")
         for panel in axes[-2:]:
             panel.set_xlabel("new completions")
-        legend_below(picture, axes[0])
+        legend_below(picture, max(axes, key=lambda panel: len(panel.get_legend_handles_labels()[1])))
         save(picture, home, "curves")
 
 
@@ -43,10 +45,9 @@ def draw_ratios(kept: Kept, regimes: dict[str, str], home: Path) -> None:
         picture, axes = panels(len(shown), columns=2, height=2.4, sharex=True)
         for panel, name in zip(axes, shown, strict=True):
             sweep, records = kept[name]
-            looks = {row.point["arm"]: look for look, row in zip(LOOKS, rows_of(sweep, records), strict=False)}
             entries = [e for e in summarize(sweep, records) if "accuracy_difference" in e]
             for place, entry in enumerate(entries):
-                look = looks[entry["point"]["arm"]]
+                look = LOOK[entry["point"]["arm"]]
                 ratio = entry["targets"]["0.8"]["completions_ratio"]
                 if ratio.interval:
                     panel.plot(ratio.interval, [place, place], color="0.45", linewidth=3, solid_capstyle="butt")
